@@ -1,0 +1,143 @@
+"""Clients, users and keys on a real database, put together as the server does it."""
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from chatserver.api_keys.identity import Identifier
+from chatserver.api_keys.policies import KeyLife
+from chatserver.api_keys.repository import KeyFamilyRepository, ScopedKeyLookup
+from chatserver.api_keys.schemas import LoggedIn, Login
+from chatserver.api_keys.service import ApiKeyService
+from chatserver.clients.repository import ClientKeyRepository, ClientRepository, MasterKeyLookup
+from chatserver.clients.schemas import ClientCreate
+from chatserver.clients.service import ClientService, MasterKeyService
+from chatserver.infra.database import Database
+from chatserver.infra.lazily import LazyNotes
+from chatserver.infra.secrets import KeyHasher
+from chatserver.infra.slow_hash import SlowHasher
+from chatserver.infra.unit_of_work import UnitOfWork, Units
+from chatserver.kernel.principal import Caller, Principal
+from chatserver.realtime.ports import Closing
+from chatserver.users.repository import UserRepository
+from chatserver.users.service import UserService
+from tests.support.servers import Database as Address
+
+OPERATOR = Principal(caller=Caller.OPERATOR)
+LIFE = KeyLife()
+
+
+class Counted:
+    """A look-up that counts how often the database is asked."""
+
+    def __init__(self, lookup: ScopedKeyLookup) -> None:
+        self._lookup = lookup
+        self.queries = 0
+
+    def __getattr__(self, name: str) -> Any:
+        self.queries += 1
+        return getattr(self._lookup, name)
+
+
+class KeyHouse:
+    """One node's worth of identity. A second one on the same database is a second node."""
+
+    def __init__(self, address: Address, *, life: KeyLife = LIFE) -> None:
+        self.database = Database(address.app_url, name="test")
+        self.life = life
+        self.closings: list[Closing] = []
+        self.hasher = KeyHasher(address.secrets.key_pepper)
+        self.slow = SlowHasher(cost=4)
+        self.lookup = ScopedKeyLookup(self.database, idle=life.idle)
+        self.masters = MasterKeyLookup(self.database)
+        self.counted = Counted(self.lookup)
+        self.scoped_use = LazyNotes(self.lookup.touch)
+        self.master_use = LazyNotes(self.masters.touch)
+        self.identifier = Identifier(
+            operator_key=address.secrets.operator_key,
+            hasher=self.hasher,
+            slow=self.slow,
+            masters=self.masters,
+            scoped=self.counted,
+            used=self._used,
+        )
+        units = Units(
+            self.database, generation=lambda: 1, publish=lambda _: None, has_later=lambda _: False
+        )
+        self.open_clients = units.open(self._client_service)
+        self.open_master_keys = units.open(self._master_keys)
+        self.open_users = units.open(self._user_service)
+        self.open_keys = units.open(self._keys)
+
+    def _used(self, principal: Principal) -> None:
+        (self.master_use if principal.is_master else self.scoped_use).note(principal.kid)
+
+    def kick(self, closing: Closing) -> None:
+        self.identifier.forget(closing)
+        self.closings.append(closing)
+
+    def _master_keys(self, work: UnitOfWork) -> MasterKeyService:
+        return MasterKeyService(
+            keys=ClientKeyRepository(work.session),
+            hasher=self.hasher,
+            slow=self.slow,
+            recorder=work,
+            kick=self.kick,
+        )
+
+    def _client_service(self, work: UnitOfWork) -> ClientService:
+        return ClientService(
+            clients=ClientRepository(work.session),
+            keys=self._master_keys(work),
+            recorder=work,
+            kick=self.kick,
+        )
+
+    def _user_service(self, work: UnitOfWork) -> UserService:
+        return UserService(users=UserRepository(work.session))
+
+    def _keys(self, work: UnitOfWork) -> ApiKeyService:
+        return ApiKeyService(
+            families=KeyFamilyRepository(work.session),
+            users=self._user_service(work),
+            hasher=self.hasher,
+            recorder=work,
+            kick=self.kick,
+            life=self.life,
+        )
+
+    async def new_client(self, name: str = "Acme") -> tuple[Principal, str]:
+        """Make a client; give who its master key is, and the key."""
+        async with self.open_clients() as clients:
+            made = await clients.create(OPERATOR, ClientCreate(name=name))
+        return await self.identifier.identify(made.master_key, door="rest"), made.master_key
+
+    async def login(self, master: Principal, external_id: str = "alice", **more: Any) -> LoggedIn:
+        async with self.open_keys() as keys:
+            return await keys.login(master, Login(external_id=external_id, **more))
+
+    async def connect(self, token: object) -> Principal:
+        """Identify as a socket does: nothing is remembered."""
+        return await self.identifier.identify(token, door="socket")
+
+    async def user(self, issued: LoggedIn) -> Principal:
+        return replace(await self.connect(issued.key))
+
+    async def rows(self, statement: str, **values: Any) -> list[dict[str, Any]]:
+        async with self.database.transaction() as session:
+            found = await session.execute(text(statement), values)
+            return [dict(row) for row in found.mappings()] if found.returns_rows else []
+
+    async def close(self) -> None:
+        self.slow.close()
+        await self.database.close()
+
+
+@pytest.fixture
+async def house(database: Address) -> AsyncIterator[KeyHouse]:
+    made = KeyHouse(database)
+    yield made
+    await made.close()
