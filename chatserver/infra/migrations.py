@@ -1,0 +1,129 @@
+"""Brings the schema to head as the migrator, and makes the restricted application role."""
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import asyncpg
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+
+from chatserver.infra.database import engine_url
+
+DIRECTORY = Path(__file__).parents[2] / "migrations"
+
+
+class MigrationError(Exception):
+    """The schema or its roles can't be made; the text says how to mend it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """The role that an application URL names."""
+
+    name: str
+    password: str | None
+
+    @classmethod
+    def of(cls, url: str) -> "Role":
+        parts = urlsplit(url)
+        if not parts.username:
+            msg = "DATABASE_URL names no user: postgresql://user:password@host:5432/database"
+            raise MigrationError(msg)
+        return cls(unquote(parts.username), unquote(parts.password) if parts.password else None)
+
+
+def config(migrator_url: str) -> Config:
+    """Give Alembic's configuration; there is no ini file, the settings are the one source."""
+    made = Config()
+    made.set_main_option("script_location", str(DIRECTORY).replace("%", "%%"))
+    made.attributes["url"] = engine_url(migrator_url)
+    return made
+
+
+def head() -> str:
+    """Name the newest revision that this version of the server knows."""
+    newest = ScriptDirectory(str(DIRECTORY)).get_current_head()
+    assert newest is not None  # noqa: S101 - there is a first migration
+    return newest
+
+
+def migrate(migrator_url: str, application_url: str) -> None:
+    """Upgrade to head, make the application role and grant it rows, nothing else.
+
+    Raises:
+        MigrationError: with a sentence for whoever runs it.
+    """
+    application = Role.of(application_url)
+    if application.name == Role.of(migrator_url).name:
+        msg = (
+            "DATABASE_URL and MIGRATOR_DATABASE_URL name the same role; the server must not own its"
+            " tables. Name another user in DATABASE_URL: `chatserver migrate` creates it."
+        )
+        raise MigrationError(msg)
+    try:
+        command.upgrade(config(migrator_url), "head")
+        asyncio.run(_grant(migrator_url, application))
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        msg = (
+            f"PostgreSQL refused: {error}."
+            " Check MIGRATOR_DATABASE_URL, and that its role owns the database."
+        )
+        raise MigrationError(msg) from error
+
+
+async def _grant(migrator_url: str, role: Role) -> None:
+    connection = await asyncpg.connect(migrator_url, timeout=10)
+    try:
+        async with connection.transaction():
+            # Two migrations at once would trip over each other's grants.
+            await connection.execute("select pg_advisory_xact_lock(hashtext('chatserver.migrate'))")
+            await _make(connection, role)
+            name = await _quoted(connection, role.name)
+            database = await connection.fetchval("select quote_ident(current_database())")
+            for statement in _GRANTS:
+                await connection.execute(statement.format(role=name, database=database))
+    finally:
+        await connection.close()
+
+
+async def _make(connection: "asyncpg.Connection[asyncpg.Record]", role: Role) -> None:
+    known = await connection.fetchval("select 1 from pg_roles where rolname = $1", role.name)
+    name = await _quoted(connection, role.name)
+    password = await connection.fetchval("select quote_nullable($1::text)", role.password)
+    clause = "" if role.password is None else f" password {password}"
+    if not known:
+        await connection.execute(
+            f"create role {name} login nosuperuser nocreatedb nocreaterole{clause}"
+        )
+        return
+    if role.password is None:
+        return
+    try:
+        async with connection.transaction():
+            await connection.execute(f"alter role {name} login{clause}")
+    except asyncpg.InsufficientPrivilegeError:
+        # An operator made the role: its password is the operator's business.
+        return
+
+
+async def _quoted(connection: "asyncpg.Connection[asyncpg.Record]", name: str) -> str:
+    return str(await connection.fetchval("select quote_ident($1)", name))
+
+
+_GRANTS = (
+    "revoke create, temporary on database {database} from public",
+    "revoke create, temporary on database {database} from {role}",
+    "grant connect on database {database} to {role}",
+    "revoke all on schema public from public",
+    "revoke create on schema public from {role}",
+    "grant usage on schema public to {role}",
+    "revoke all on all tables in schema public from {role}",
+    "grant select, insert, update, delete on all tables in schema public to {role}",
+    "revoke all on table alembic_version from {role}",
+    "grant select on table alembic_version to {role}",
+    "grant usage on all sequences in schema public to {role}",
+    "grant execute on all functions in schema public to {role}",
+)

@@ -1,0 +1,88 @@
+"""What must follow a fact later, whatever dies meanwhile: rows of the fact's own transaction."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import BigInteger, Column, ForeignKeyConstraint, Identity, Integer, text
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import Field, SQLModel
+
+from chatserver.kernel.events import Fact
+from chatserver.kernel.tables import json_column, time_column, uuid_column
+
+MOST_ATTEMPTS: Final = 20
+LONGEST_PAUSE_S: Final = 300
+
+
+class OutboxRow(SQLModel, table=True):
+    """A committed fact for which a later reaction exists. Deleted when its reactions are planned.
+
+    One whose reactions fail waits for `due_at`, and after many tries it is set aside: to try it
+    again, set `set_aside_at` to null.
+    """
+
+    __tablename__ = "outbox"
+    __table_args__ = (ForeignKeyConstraint(["client_id"], ["client.id"], ondelete="CASCADE"),)
+
+    id: int = Field(
+        default=None, sa_column=Column(BigInteger, Identity(always=True), primary_key=True)
+    )
+    client_id: UUID = Field(sa_column=uuid_column())
+    room_id: UUID | None = Field(default=None, sa_column=uuid_column(nullable=True))
+    fact_id: UUID = Field(sa_column=uuid_column())
+    type: str = Field(max_length=32)
+    data: dict[str, Any] = Field(default_factory=dict, sa_column=json_column())
+    created_at: datetime = Field(default=None, sa_column=time_column(default_now=True))
+    attempts: int = Field(default=0, sa_column=Column(Integer, nullable=False, server_default="0"))
+    due_at: datetime | None = Field(default=None, sa_column=time_column(nullable=True))
+    error: str | None = None
+    set_aside_at: datetime | None = Field(default=None, sa_column=time_column(nullable=True))
+
+
+def add(session: AsyncSession, facts: Sequence[Fact]) -> None:
+    """Keep facts for their later reactions; the caller decided that there are some."""
+    for fact in facts:
+        session.add(
+            OutboxRow(
+                client_id=fact.client_id,
+                room_id=fact.room_id,
+                fact_id=fact.id,
+                type=fact.type,
+                data={} if fact.about_room or fact.message_id else fact.data,
+            )
+        )
+
+
+# Materialized: as a plain sub-select it may be run once per row and then take more than the limit.
+_TAKE = text(
+    "with due as materialized (select id from outbox where set_aside_at is null"
+    "   and (due_at is null or due_at <= clock_timestamp())"
+    "   and (cast(:only as bigint) is null or id = :only)"
+    "   order by id limit :limit for update skip locked)"
+    " delete from outbox using due where outbox.id = due.id"
+    " returning outbox.id, client_id, room_id, fact_id, type, data"
+)
+_PUT_OFF = text(
+    "update outbox set attempts = attempts + 1, error = :error,"
+    "  due_at = clock_timestamp() + make_interval(secs => least(2 ^ attempts, :longest)),"
+    "  set_aside_at = case when attempts + 1 >= :most then clock_timestamp() end"
+    " where id = :id returning set_aside_at is not null as is_set_aside"
+)
+
+
+async def take(session: AsyncSession, *, limit: int, only: int | None = None) -> list[OutboxRow]:
+    """Take the oldest rows (or that one) for this transaction; a rollback gives them back."""
+    taken = await session.execute(_TAKE, {"limit": limit, "only": only})
+    rows = [OutboxRow(**row) for row in taken.mappings()]
+    return sorted(rows, key=lambda row: row.id)
+
+
+async def put_off(session: AsyncSession, row_id: int, *, error: str) -> bool:
+    """Let a row whose reactions failed wait, so that the others go on. True: it was set aside."""
+    put = await session.execute(
+        _PUT_OFF,
+        {"id": row_id, "error": error, "longest": LONGEST_PAUSE_S, "most": MOST_ATTEMPTS},
+    )
+    return bool(put.scalar_one_or_none())

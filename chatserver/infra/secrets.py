@@ -1,0 +1,190 @@
+"""Keys that callers present, and credentials that we keep: their format, their MAC, their seal.
+
+A scoped key is `csu_<kid16>_<gen>_<secret43><crc6>`, a master key `csm_<kid16>_<secret43><crc6>`,
+both in base62. The `kid` is public and is what a key is looked up by; the CRC rejects typing errors
+before any query and authenticates nothing; the secret is 256 random bits.
+"""
+
+import hashlib
+import hmac
+import re
+import secrets
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+MASTER: Final = "csm_"
+SCOPED: Final = "csu_"
+MAX_LENGTH: Final = 128
+
+_ALPHABET: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_KID_LENGTH: Final = 16
+_SECRET_LENGTH: Final = 43
+_SECRET_BYTES: Final = 32
+_CRC_LENGTH: Final = 6
+_SHAPE: Final = re.compile(
+    r"(?:csm_([0-9A-Za-z]{16})|csu_([0-9A-Za-z]{16})_([1-9][0-9]{0,8}))"
+    r"_([0-9A-Za-z]{43})([0-9A-Za-z]{6})"
+)
+
+# A sealed value: version, name of the key, nonce, ciphertext with its tag.
+_VERSION: Final = b"\x01"
+_NONCE_BYTES: Final = 12
+_NAME_BYTES: Final = 4
+_HEAD: Final = len(_VERSION) + _NAME_BYTES
+_BODY: Final = _HEAD + _NONCE_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key, taken apart. A master key has generation 0."""
+
+    kid: str
+    gen: int
+    secret: str = field(repr=False)
+
+    @property
+    def is_master(self) -> bool:
+        return self.gen == 0
+
+    @property
+    def text(self) -> str:
+        """The key as callers present it: shown once, never kept."""
+        if self.is_master:
+            body = f"{MASTER}{self.kid}_{self.secret}"
+        else:
+            body = f"{SCOPED}{self.kid}_{self.gen}_{self.secret}"
+        return body + _crc(body)
+
+
+def new_master_key() -> Key:
+    return Key(_kid(), 0, _secret())
+
+
+def new_scoped_key(*, kid: str | None = None, gen: int = 1) -> Key:
+    """Mint a scoped key: the first of a new family, or the generation `gen` of family `kid`."""
+    return Key(kid or _kid(), gen, _secret())
+
+
+def parse_key(text: str) -> Key | None:
+    """Take a key apart; None when it can't be one. Touches nothing but the text."""
+    if len(text) > MAX_LENGTH or not text.isascii():
+        return None
+    found = _SHAPE.fullmatch(text)
+    if found is None or _crc(text[:-_CRC_LENGTH]) != text[-_CRC_LENGTH:]:
+        return None
+    master_kid, scoped_kid, gen, secret, _ = found.groups()
+    return Key(master_kid or scoped_kid, int(gen or 0), secret)
+
+
+class KeyHasher:
+    """The MAC that keys are checked by: HMAC-SHA256 under a pepper that no database holds."""
+
+    # Which pepper a row's MAC was made with; there is one so far.
+    pepper_id: Final = 1
+
+    def __init__(self, pepper: str) -> None:
+        self._pepper = pepper.encode()
+        self._nobody = hmac.digest(self._pepper, b"v1|nobody", hashlib.sha256)
+
+    def mac(self, key: Key) -> bytes:
+        text = f"v1|{key.kid}|{key.gen}|{key.secret}"
+        return hmac.digest(self._pepper, text.encode(), hashlib.sha256)
+
+    def matches(self, mac: bytes, stored: bytes | None) -> bool:
+        """Compare in constant time; nothing stored costs the same and never matches."""
+        return hmac.compare_digest(mac, stored or self._nobody) and stored is not None
+
+    def __repr__(self) -> str:
+        return "KeyHasher(…)"
+
+
+class UnreadableSecretError(Exception):
+    """A sealed value can't be opened: its key is not in the ring, or it was moved or altered."""
+
+
+class SecretBox:
+    """Seals what must be kept but not read: AES-256-GCM under a ring of keys, the newest first.
+
+    Sealed values name their key, so that older ones stay readable while a new key seals. The
+    associated data binds a value to its place (tenant, purpose): moved elsewhere it doesn't open.
+    """
+
+    def __init__(self, keys: Sequence[bytes]) -> None:
+        if not keys:
+            raise ValueError("The key ring is empty.")
+        if any(len(key) != _SECRET_BYTES for key in keys):
+            raise ValueError(f"A key of the ring must have {_SECRET_BYTES} bytes.")
+        self._ciphers = {_name(key): AESGCM(key) for key in reversed(keys)}
+        self._newest = _name(keys[0])
+
+    @classmethod
+    def from_text(cls, keys: Sequence[str]) -> "SecretBox":
+        """Take keys as settings hold them: random texts of any length, the newest first."""
+        return cls([hashlib.sha256(b"secret box|" + key.encode()).digest() for key in keys])
+
+    def seal(self, plain: bytes, *, bound_to: str) -> bytes:
+        nonce = secrets.token_bytes(_NONCE_BYTES)
+        head = _VERSION + self._newest
+        cipher = self._ciphers[self._newest]
+        return head + nonce + cipher.encrypt(nonce, plain, _aad(head, bound_to))
+
+    def open(self, sealed: bytes, *, bound_to: str) -> bytes:
+        """Give back what was sealed.
+
+        Raises:
+            UnreadableSecretError: unknown key, other place, or altered; the value is not quoted.
+        """
+        head, nonce, rest = sealed[:_HEAD], sealed[_HEAD:_BODY], sealed[_BODY:]
+        cipher = self._ciphers.get(head[len(_VERSION) :])
+        if cipher is None or not head.startswith(_VERSION):
+            raise UnreadableSecretError("It was sealed with a key that is not in the ring.")
+        try:
+            return cipher.decrypt(nonce, rest, _aad(head, bound_to))
+        except (InvalidTag, ValueError) as error:
+            raise UnreadableSecretError("It was altered, or belongs elsewhere.") from error
+
+    def __repr__(self) -> str:
+        return f"SecretBox({len(self._ciphers)} keys)"
+
+
+def same_secret(given: str, expected: str) -> bool:
+    """Compare two texts of any length in constant time."""
+    return hmac.compare_digest(fingerprint(given), fingerprint(expected))
+
+
+def fingerprint(text: str) -> bytes:
+    """Give a name for a key in this process's memory, so that caches hold no keys."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+
+
+def _aad(head: bytes, bound_to: str) -> bytes:
+    return head + bound_to.encode()
+
+
+def _name(key: bytes) -> bytes:
+    return hashlib.sha256(b"name|" + key).digest()[:_NAME_BYTES]
+
+
+def _kid() -> str:
+    return "".join(secrets.choice(_ALPHABET) for _ in range(_KID_LENGTH))
+
+
+def _secret() -> str:
+    return _base62(int.from_bytes(secrets.token_bytes(_SECRET_BYTES)), _SECRET_LENGTH)
+
+
+def _crc(text: str) -> str:
+    return _base62(zlib.crc32(text.encode("ascii")), _CRC_LENGTH)
+
+
+def _base62(number: int, length: int) -> str:
+    digits = []
+    for _ in range(length):
+        number, digit = divmod(number, len(_ALPHABET))
+        digits.append(_ALPHABET[digit])
+    return "".join(reversed(digits))
