@@ -1,0 +1,259 @@
+"""Every query about scoped keys."""
+
+import asyncio
+from collections.abc import Collection, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+import orjson
+from sqlalchemy import ColumnElement, and_, func, select, text, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from chatserver.api_keys.models import KeyFamily, RetiredKey, StoredScopedKey
+from chatserver.api_keys.policies import KeyLife
+from chatserver.infra.database import ACQUIRE_S, Database, outages
+from chatserver.kernel.paging import EXACT_TOTAL, PageRequest
+
+# Both generations that a login replaces go on working for the grace, but never longer than they
+# would have without it.
+_RETIRE: Final = text("""
+insert into key_retired (kid, gen, client_id, mac, key_id, reason, valid_until, by_id, by_door)
+select f.kid, f.cur_gen + old.later, f.client_id, old.mac, old.key_id, 'replaced',
+  least(clock_timestamp() + :grace, f.idle_expires_at, f.abs_expires_at), :by_id, 'login'
+from key_family f
+cross join lateral (
+  values (0, f.cur_mac, f.cur_id), (1, f.pend_mac, f.pend_id)
+) old (later, mac, key_id)
+where f.kid = :kid and old.mac is not null
+""")
+_FORGET: Final = text("delete from key_retired where kid = :kid and gen < :before")
+_EVICT: Final = text("""
+update key_family set status = 'revoked', revoked_reason = 'evicted', epoch = epoch + 1
+where kid in (
+  select kid from key_family
+  where client_id = :client and user_id = :user and status = 'active' and kid <> :but
+    and clock_timestamp() < least(idle_expires_at, abs_expires_at)
+  order by coalesce(last_seen_at, created_at) desc
+  offset :others
+)
+returning kid
+""")
+
+
+class KeyFamilyRepository:
+    def __init__(self, session: AsyncSession) -> None:
+        self._session = session
+
+    async def add(self, values: dict[str, Any], *, life: KeyLife, absolute: timedelta) -> datetime:
+        """Insert a family; give the moment when it ends for good."""
+        added = await self._session.execute(
+            insert(KeyFamily)
+            .values(values | _lives(life.idle, absolute))
+            .returning(col(KeyFamily.abs_expires_at))
+        )
+        return added.scalar_one()
+
+    async def follow(
+        self,
+        family: KeyFamily,
+        values: dict[str, Any],
+        *,
+        life: KeyLife,
+        absolute: timedelta,
+    ) -> datetime:
+        """Let a new generation be the current one; give the moment when the family ends for good.
+
+        The family must be locked through its user's row.
+        """
+        given = {"kid": family.kid, "grace": life.grace, "by_id": values["cur_id"]}
+        await self._session.execute(_RETIRE, given)
+        before = values["cur_gen"] - life.retired_kept
+        if before > 1:
+            await self._session.execute(_FORGET, {"kid": family.kid, "before": before})
+        nothing = dict.fromkeys(
+            ("cur_ct", "pend_id", "pend_mac", "pend_ct", "pend_at", "prev_id", "prev_mac"), None
+        )
+        changed = await self._session.execute(
+            update(KeyFamily)
+            .where(col(KeyFamily.kid) == family.kid)
+            .values(nothing | values | _lives(life.idle, absolute))
+            .returning(col(KeyFamily.abs_expires_at))
+        )
+        return changed.scalar_one()
+
+    async def find_device(self, client_id: UUID, user_id: UUID, device_id: str) -> KeyFamily | None:
+        found = await self._session.execute(
+            select(KeyFamily)
+            .where(
+                col(KeyFamily.client_id) == client_id,
+                col(KeyFamily.user_id) == user_id,
+                col(KeyFamily.device_id) == device_id,
+                col(KeyFamily.status) == "active",
+            )
+            .execution_options(populate_existing=True)
+        )
+        return found.scalar_one_or_none()
+
+    async def find_kid(self, client_id: UUID, user_id: UUID, key_id: UUID) -> str | None:
+        """Find the active family that one of its keys, current or older, belongs to."""
+        older = select(col(RetiredKey.kid)).where(
+            col(RetiredKey.client_id) == client_id,
+            col(RetiredKey.key_id) == key_id,
+            col(RetiredKey.kid) == col(KeyFamily.kid),
+        )
+        found = await self._session.execute(
+            select(col(KeyFamily.kid)).where(
+                _active(client_id, user_id),
+                (col(KeyFamily.cur_id) == key_id)
+                | (col(KeyFamily.pend_id) == key_id)
+                | older.exists(),
+            )
+        )
+        return found.scalar_one_or_none()
+
+    async def find(self, client_id: UUID, kid: str) -> KeyFamily | None:
+        found = await self._session.execute(
+            select(KeyFamily).where(
+                col(KeyFamily.client_id) == client_id, col(KeyFamily.kid) == kid
+            )
+        )
+        return found.scalar_one_or_none()
+
+    async def list_live(
+        self, client_id: UUID, user_id: UUID, page: PageRequest
+    ) -> Sequence[KeyFamily]:
+        found = await self._session.execute(
+            select(KeyFamily)
+            .where(_live(client_id, user_id))
+            .order_by(col(KeyFamily.created_at), col(KeyFamily.kid))
+            .offset(page.offset)
+            .limit(page.size)
+        )
+        return found.scalars().all()
+
+    async def count_live(self, client_id: UUID, user_id: UUID) -> int:
+        some = select(col(KeyFamily.kid)).where(_live(client_id, user_id)).limit(EXACT_TOTAL + 1)
+        counted = await self._session.execute(select(func.count()).select_from(some.subquery()))
+        return counted.scalar_one()
+
+    async def revoke(
+        self, client_id: UUID, user_id: UUID, *, why: str, kid: str | None = None
+    ) -> list[str]:
+        """End one active family of a user, or all of them, and give their kids."""
+        ended = await self._session.execute(
+            update(KeyFamily)
+            .where(
+                _active(client_id, user_id), *([] if kid is None else [col(KeyFamily.kid) == kid])
+            )
+            .values(
+                status="revoked",
+                revoked_reason=why,
+                epoch=col(KeyFamily.epoch) + 1,
+                cur_ct=None,
+                pend_ct=None,
+            )
+            .returning(col(KeyFamily.kid))
+        )
+        return list(ended.scalars())
+
+    async def evict(self, client_id: UUID, user_id: UUID, *, but: str, others: int) -> list[str]:
+        """End the longest idle families, so that `others` stay beside `but`; give their kids."""
+        given = {"client": client_id, "user": user_id, "but": but, "others": others}
+        return list((await self._session.execute(_EVICT, given)).scalars())
+
+
+def _lives(idle: timedelta, absolute: timedelta) -> dict[str, ColumnElement[datetime]]:
+    now = func.clock_timestamp()
+    return {"idle_expires_at": now + idle, "abs_expires_at": now + absolute}
+
+
+def _active(client_id: UUID, user_id: UUID) -> ColumnElement[bool]:
+    return and_(
+        col(KeyFamily.client_id) == client_id,
+        col(KeyFamily.user_id) == user_id,
+        col(KeyFamily.status) == "active",
+    )
+
+
+def _live(client_id: UUID, user_id: UUID) -> ColumnElement[bool]:
+    ends = func.least(col(KeyFamily.idle_expires_at), col(KeyFamily.abs_expires_at))
+    return and_(_active(client_id, user_id), func.clock_timestamp() < ends)
+
+
+# The one place that looks beyond its own tables: nothing is known of the caller yet, and whoever
+# connects waits for it, so it is one statement.
+_FIND: Final = """
+select f.kid, f.client_id, c.slug as client_slug, c.status = 'active' as is_client_active,
+  c.settings -> 'cors_origins' as origins, f.user_id, u.external_id, u.display_name, f.device_id,
+  f.scopes, f.status, f.cur_gen, f.cur_id, f.cur_mac, f.pend_id, f.pend_mac,
+  clock_timestamp() >= least(f.idle_expires_at, f.abs_expires_at) as is_expired,
+  extract(epoch from least(f.idle_expires_at, f.abs_expires_at) - clock_timestamp())::float8
+    as ends_in_s,
+  extract(epoch from f.abs_expires_at)::float8 as expires_at,
+  r.key_id as old_id, r.mac as old_mac,
+  coalesce(extract(epoch from r.valid_until - clock_timestamp()), 0)::float8 as old_ends_in_s
+from key_family f
+join client c on c.id = f.client_id
+join app_user u on u.client_id = f.client_id and u.id = f.user_id
+left join key_retired r on r.kid = f.kid and r.gen = $2
+where f.kid = $1
+"""
+_LIVING: Final = """
+select f.kid, coalesce(f.last_seen_at, f.created_at) < clock_timestamp() - $2::interval as is_stale
+from key_family f join client c on c.id = f.client_id
+where f.kid = any ($1::text[]) and f.status = 'active' and c.status = 'active'
+  and clock_timestamp() < least(f.idle_expires_at, f.abs_expires_at)
+"""
+_TOUCH: Final = text("""
+update key_family f
+set last_seen_at = clock_timestamp(), idle_expires_at = clock_timestamp() + :idle
+from (
+  select kid from key_family
+  where kid = any (:kids) and status = 'active' and clock_timestamp() < idle_expires_at
+  order by kid for no key update skip locked
+) used
+where f.kid = used.kid
+""")
+
+
+class ScopedKeyLookup:
+    """Reads keys before anything is known of their owner: one statement each, no transaction."""
+
+    def __init__(self, database: Database, *, idle: timedelta) -> None:
+        self._database = database
+        self._idle = idle
+
+    async def find(self, kid: str, gen: int) -> StoredScopedKey | None:
+        """Find a family, and its retired generation `gen` if there is one.
+
+        Raises:
+            UnavailableError: PostgreSQL is away or too slow.
+        """
+        with outages():
+            async with asyncio.timeout(ACQUIRE_S):
+                row = await (await self._database.fast()).fetchrow(_FIND, kid, gen)
+        if row is None:
+            return None
+        values = dict(row)
+        origins = tuple(orjson.loads(values.pop("origins") or "[]"))
+        scopes = tuple(values.pop("scopes"))
+        return StoredScopedKey(**values, origins=origins, scopes=scopes)
+
+    async def living(self, kids: Collection[str], *, stale: timedelta) -> dict[str, bool]:
+        """Tell which families live, and whether their last use was noted longer than `stale` ago.
+
+        Raises:
+            UnavailableError: PostgreSQL is away or too slow.
+        """
+        with outages():
+            async with asyncio.timeout(ACQUIRE_S):
+                rows = await (await self._database.fast()).fetch(_LIVING, list(kids), stale)
+        return {row["kid"]: row["is_stale"] for row in rows}
+
+    async def touch(self, kids: Sequence[str]) -> None:
+        """Write down that keys were used just now: from now on they idle."""
+        async with self._database.transaction() as session:
+            await session.execute(_TOUCH, {"kids": list(kids), "idle": self._idle})

@@ -1,0 +1,345 @@
+"""How whoever was away gets what happened: complete, or it says what is left."""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any, Final, Protocol
+from uuid import UUID
+
+import asyncpg
+import orjson
+
+from chatserver.chat.errors import CursorInvalidError, EpochMismatchError, HistoryTruncatedError
+from chatserver.chat.repository import ChatRepository, room_of
+from chatserver.chat.schemas import (
+    Events,
+    JoinedRoom,
+    ListEvents,
+    Position,
+    Removed,
+    Replay,
+    RoomRequest,
+    Snapshot,
+    Sync,
+    Synced,
+    SyncedRoom,
+)
+from chatserver.chat.service import shaped
+from chatserver.kernel.clock import rfc3339
+from chatserver.kernel.opening import Open
+from chatserver.kernel.principal import Principal
+from chatserver.rooms.errors import NotARoomMemberError, RoomNotFoundError
+from chatserver.rooms.members import MemberService
+from chatserver.rooms.models import Member, Room
+from chatserver.rooms.schemas import ListMembers, RoomOut, RoomRef
+from chatserver.rooms.service import RoomService
+
+# An answer above this could not be sent to a slow phone without cutting it, again and again.
+ANSWER_BYTES: Final = 256 * 1024
+INLINE_PER_ROOM: Final = 50
+INLINE_IN_ALL: Final = 300
+ROOMS_PER_SYNC: Final = 500
+SNAPSHOT_MEMBERS: Final = 200
+SNAPSHOT_MESSAGES: Final = 50
+READS_SHOWN: Final = 100
+# Transactions that were open when the cursor was made may have committed after it.
+OVERLAP: Final = timedelta(seconds=60)
+
+
+class Seal(Protocol):
+    """Makes cursors that only we can make."""
+
+    def seal(self, content: bytes, purpose: str) -> str: ...
+
+    def open(self, text: str, purpose: str) -> bytes | None: ...
+
+
+class CatchUpService:
+    """Reads only; each answer stops early rather than grow beyond 256 KiB."""
+
+    def __init__(
+        self,
+        *,
+        repository: ChatRepository,
+        rooms: Open[RoomService],
+        members: Open[MemberService],
+        seal: Seal,
+        generation: Callable[[], int],
+    ) -> None:
+        self._repository = repository
+        self._rooms = rooms
+        self._members = members
+        self._seal = seal
+        self._generation = generation
+
+    async def replay(self, principal: Principal, command: Replay) -> Events:
+        """Give facts after a seq.
+
+        Raises:
+            EpochMismatchError: another log than the caller's, or the caller is ahead of it.
+            HistoryTruncatedError: what follows `after_seq` is gone, or not the caller's to read.
+        """
+        async with self._rooms() as rooms:
+            room, me = await rooms.visible(principal, command.room_id)
+        self._check(room, me, command.epoch, command.after_seq)
+        return await self._events(room, command.after_seq, command.limit)
+
+    async def events(self, principal: Principal, command: ListEvents) -> Events:
+        """Give a room's log over REST; without a position it begins where the caller may read."""
+        async with self._rooms() as rooms:
+            room, me = await rooms.visible(principal, command.room_id)
+        floor = _floor(room, me)
+        after = max(command.after_seq, floor - 1) if command.after_seq == 0 else command.after_seq
+        self._check(room, me, None, after)
+        return await self._events(room, after, command.limit)
+
+    async def snapshot(self, principal: Principal, command: RoomRequest) -> Snapshot:
+        """Give a room's state. `as_of_seq` is read first: facts may overlap, none is missed."""
+        reference = RoomRef(room_id=command.room_id)
+        async with self._rooms() as rooms:
+            room = await rooms.get(principal, reference)
+        as_of = room.last_seq or 0
+        members = []
+        if room.members_count <= SNAPSHOT_MEMBERS:
+            for page in (1, 2):
+                async with self._members() as service:
+                    listed = await service.everyone(
+                        principal, ListMembers(room_id=room.id, page=page, size=100)
+                    )
+                members.extend(listed.items)
+        floor = max(room.min_seq, room.me.min_seq if room.me is not None else 1)
+        messages = await self._repository.messages(
+            room.id, floor=floor, after=None, before=None, limit=SNAPSHOT_MESSAGES
+        )
+        reads = []
+        if room.members_count <= READS_SHOWN:
+            reads = await self._repository.reads(room.id)
+        return Snapshot.model_construct(
+            room=room,
+            me=None if room.me is None else room.me.model_dump(mode="json"),
+            members=members,
+            members_count=room.members_count,
+            messages=[shaped(message) for message in messages],
+            pins=[],
+            reads=reads,
+            epoch=room.epoch,
+            as_of_seq=as_of,
+        )
+
+    async def sync(self, principal: Principal, command: Sync) -> Synced:
+        """Say what changed since the cursor, and give what is missing where that is little."""
+        since, after, began = self._read_cursor(principal, command.cursor)
+        now, version = await self._repository.moment(principal.user_id)
+        named = _named(command.rooms)
+        rows = await self._repository.changed_rooms(
+            principal.user_id,
+            since=None if since is None else since - OVERLAP,
+            after=after,
+            named=list(named),
+            limit=ROOMS_PER_SYNC + len(named) + 1,
+        )
+        more = len([row for row in rows if row["r_id"] not in named]) > ROOMS_PER_SYNC
+        if more:
+            rows = rows[: ROOMS_PER_SYNC + len(named)]
+        answers = _Answers()
+        rooms: dict[str, SyncedRoom] = {}
+        joined: list[JoinedRoom] = []
+        for row in rows:
+            position = named.get(row["r_id"])
+            rooms[str(row["r_id"])] = await self._room(row, position, answers)
+            if since is not None and row["joined_at"] > since - OVERLAP:
+                joined.append(self._joined(row))
+        for room_id, position in named.items():
+            if str(room_id) not in rooms:
+                rooms[str(room_id)] = await self._stranger(principal, room_id, position, answers)
+        removed = []
+        if since is not None:
+            gone = await self._repository.removed(principal.user_id, since - OVERLAP)
+            removed = [
+                Removed(room_id=row["room_id"], reason=row["reason"], at=row["at"]) for row in gone
+            ]
+        last = rows[-1]["r_id"] if more else None
+        cursor = self._write_cursor(
+            principal, since if more else (began or now), last, began or now
+        )
+        return Synced(
+            cursor=cursor,
+            rooms_version=version,
+            rooms=rooms,
+            joined=joined,
+            removed=removed,
+            more=True if more else None,
+        )
+
+    async def _room(
+        self, row: asyncpg.Record, position: Position | None, answers: "_Answers"
+    ) -> SyncedRoom:
+        generation = self._generation()
+        members: dict[str, Any] = {
+            "epoch": f"{generation}.{row['r_epoch']}",
+            "last_seq": row["r_last_seq"],
+            "min_seq": max(row["r_min_seq"], row["min_seq"]),
+            "read_seq": row["read_seq"],
+            "unread": max(0, row["r_msg_no"] - row["read_msg_no"]),
+            "mentions": row["mentions"],
+        }
+        if position is None:
+            return SyncedRoom(**members)
+        if position.epoch != members["epoch"] or position.seq > members["last_seq"]:
+            return SyncedRoom(**members, error={"code": EpochMismatchError.code})
+        if position.seq + 1 < members["min_seq"]:
+            return SyncedRoom(
+                **members,
+                error={"code": HistoryTruncatedError.code, "min_seq": members["min_seq"]},
+            )
+        return await self._missing(row["r_id"], members, position.seq, answers)
+
+    async def _missing(
+        self, room_id: UUID, members: dict[str, Any], seq: int, answers: "_Answers"
+    ) -> SyncedRoom:
+        missing = members["last_seq"] - seq
+        if missing == 0:
+            return SyncedRoom(**members, events=[])
+        if missing > INLINE_PER_ROOM or not answers.has_room(missing):
+            return SyncedRoom(**members, behind=True)
+        entries = await self._repository.entries(
+            room_id, after_seq=seq, limit=INLINE_PER_ROOM, generation=self._generation()
+        )
+        events = [entry.members() for entry in entries]
+        if not answers.take(events):
+            return SyncedRoom(**members, behind=True)
+        if events:
+            members["last_seq"] = max(members["last_seq"], events[-1]["seq"])
+        return SyncedRoom(**members, events=events)
+
+    async def _stranger(
+        self,
+        principal: Principal,
+        room_id: UUID,
+        position: Position,
+        answers: "_Answers",
+    ) -> SyncedRoom:
+        """Answer for a room that the caller is no member of: a watched channel, or an error."""
+        try:
+            async with self._rooms() as rooms:
+                room, me = await rooms.visible(principal, room_id)
+            self._check(room, me, position.epoch, position.seq)
+        except (
+            RoomNotFoundError,
+            NotARoomMemberError,
+            EpochMismatchError,
+            HistoryTruncatedError,
+        ) as error:
+            return SyncedRoom(error={"code": error.code, **error.details})
+        members: dict[str, Any] = {
+            "epoch": self._epoch(room),
+            "last_seq": room.last_seq,
+            "min_seq": room.min_seq,
+        }
+        return await self._missing(room_id, members, position.seq, answers)
+
+    def _joined(self, row: asyncpg.Record) -> JoinedRoom:
+        room = RoomOut.model_construct(
+            **room_of(row, self._generation()),
+            last_seq=row["r_last_seq"],
+            msg_no=row["r_msg_no"],
+            me=None,
+        )
+        member = {
+            "role": row["role"],
+            "joined_at": rfc3339(row["joined_at"]),
+            "min_seq": row["min_seq"],
+            "read_seq": row["read_seq"],
+            "is_muted": row["is_muted"],
+            "is_favorite": row["is_favorite"],
+            "notification_level": row["notification_level"],
+        }
+        return JoinedRoom.model_construct(room=room, member=member)
+
+    async def _events(self, room: Room, after_seq: int, limit: int) -> Events:
+        entries = await self._repository.entries(
+            room.id, after_seq=after_seq, limit=limit, generation=self._generation()
+        )
+        events: list[dict[str, Any]] = []
+        size = 0
+        for entry in entries:
+            members = entry.members()
+            size += len(orjson.dumps(members))
+            if events and size > ANSWER_BYTES:
+                break
+            events.append(members)
+        reached = events[-1]["seq"] if events else after_seq
+        last_seq = max(room.last_seq, reached)
+        return Events(events=events, last_seq=last_seq, complete=reached >= last_seq)
+
+    def _check(self, room: Room, me: Member | None, epoch: str | None, after_seq: int) -> None:
+        if after_seq > room.last_seq or epoch not in {None, self._epoch(room)}:
+            raise EpochMismatchError(epoch=self._epoch(room), last_seq=room.last_seq)
+        floor = _floor(room, me)
+        if after_seq + 1 < floor:
+            raise HistoryTruncatedError(min_seq=floor)
+
+    def _epoch(self, room: Room) -> str:
+        return f"{self._generation()}.{room.epoch}"
+
+    def _read_cursor(
+        self, principal: Principal, cursor: str | None
+    ) -> tuple[datetime | None, UUID | None, datetime | None]:
+        """Give since when, after which room, and when the listing began."""
+        if cursor is None:
+            return None, None, None
+        content = self._seal.open(cursor, _purpose(principal))
+        if content is None:
+            raise CursorInvalidError
+        since, after, began = orjson.loads(content)
+        return (
+            None if since is None else datetime.fromisoformat(since),
+            None if after is None else UUID(after),
+            None if after is None else datetime.fromisoformat(began),
+        )
+
+    def _write_cursor(
+        self,
+        principal: Principal,
+        since: datetime | None,
+        after: UUID | None,
+        began: datetime,
+    ) -> str:
+        content = orjson.dumps([since, None if after is None else str(after), began])
+        return self._seal.seal(content, _purpose(principal))
+
+
+class _Answers:
+    """What is left of the room for inline events in one sync."""
+
+    def __init__(self) -> None:
+        self._events = INLINE_IN_ALL
+        self._bytes = ANSWER_BYTES
+
+    def has_room(self, events: int) -> bool:
+        return events <= self._events and self._bytes > 0
+
+    def take(self, events: list[dict[str, Any]]) -> bool:
+        size = len(orjson.dumps(events))
+        if size > self._bytes:
+            return False
+        self._events -= len(events)
+        self._bytes -= size
+        return True
+
+
+def _floor(room: Room, me: Member | None) -> int:
+    return max(room.min_seq, me.min_seq if me is not None else 1)
+
+
+def _named(rooms: dict[str, Position]) -> dict[UUID, Position]:
+    named: dict[UUID, Position] = {}
+    for text, position in rooms.items():
+        try:
+            named[UUID(text)] = position
+        except ValueError:
+            raise RoomNotFoundError from None
+    return named
+
+
+def _purpose(principal: Principal) -> str:
+    return f"sync:{principal.client_id}:{principal.user_id}"

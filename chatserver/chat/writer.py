@@ -1,0 +1,277 @@
+"""The group commit: sends that arrive while others are being stored share the next batch.
+
+One call of `chat_store` is one transaction and one round trip. A room is never in two batches at
+once; a room that somebody else holds is skipped and queued again, and after three rounds waits in a
+lane of its own, so that it delays nobody else. Whoever waits here holds no connection.
+"""
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+from uuid import UUID
+
+import asyncpg
+import structlog
+
+from chatserver.chat.events import Draft, Outcome
+from chatserver.infra.database import is_passing
+from chatserver.kernel.errors import DrainingError, UnavailableError
+
+log = structlog.get_logger()
+
+BATCH: Final = 64
+IN_FLIGHT: Final = 2
+BUSY_ROUNDS: Final = 3
+BUSY_PAUSE_S: Final = 0.005
+CLOSE_S: Final = 5.0
+# A client takes at most a quarter of a batch while others wait.
+SHARE: Final = BATCH // 4
+# A row's own fault: bad data, a broken constraint, an error raised on purpose.
+_OWN_FAULTS: Final = ("22", "23", "P0001")
+
+
+class Store(Protocol):
+    """The one database function."""
+
+    async def store(self, drafts: Sequence[Draft], *, wait: bool) -> list[Outcome]:
+        """Store drafts in one transaction; `wait` blocks on held rooms instead of skipping them."""
+        ...
+
+
+@dataclass(slots=True, eq=False)
+class _Waiting:
+    draft: Draft
+    done: "asyncio.Future[Outcome]"
+    rounds: int = 0
+    repeats: "list[_Waiting]" = field(default_factory=list)
+
+    @property
+    def is_abandoned(self) -> bool:
+        return self.done.done() and all(repeat.done.done() for repeat in self.repeats)
+
+
+class MessageWriter:
+    """Queues drafts and stores them in batches; one per process."""
+
+    def __init__(self, store: Store, announce: Callable[[Draft, Outcome], None]) -> None:
+        self._store = store
+        # Called for every stored draft, in order, also when whoever sent it no longer waits.
+        self._announce = announce
+        self._queue: deque[_Waiting] = deque()
+        self._known: dict[tuple[UUID, str, str], _Waiting] = {}
+        self._held: set[UUID] = set()
+        self._batches: set[asyncio.Task[None]] = set()
+        self._lanes: dict[UUID, deque[_Waiting]] = {}
+        self._lane_tasks: set[asyncio.Task[None]] = set()
+        self._closed = False
+        # For metrics and tests: how many batches, drafts and busy rounds there were.
+        self.batches = 0
+        self.stored = 0
+        self.busy = 0
+
+    async def write(self, draft: Draft) -> Outcome:
+        """Store a draft and give what became of it; the row is committed when this returns.
+
+        Raises:
+            UnavailableError: PostgreSQL can't be reached; nothing is known to be stored.
+            DrainingError: the process is shutting down.
+        """
+        if self._closed:
+            raise DrainingError
+        waiting = _Waiting(draft, asyncio.get_running_loop().create_future())
+        first = self._known.get(draft.identity)
+        if first is not None:
+            # The same send twice at once: it joins the first one's future instead of racing it.
+            first.repeats.append(waiting)
+        else:
+            self._known[draft.identity] = waiting
+            self._queue.append(waiting)
+            self._start()
+        return await waiting.done
+
+    async def close(self) -> None:
+        """Store what waits, for up to `CLOSE_S`; then fail the rest."""
+        self._closed = True
+        try:
+            async with asyncio.timeout(CLOSE_S):
+                while self._known:
+                    self._start()
+                    await asyncio.sleep(BUSY_PAUSE_S)
+        except TimeoutError:
+            self._fail(list(self._known.values()), DrainingError())
+        for task in self._batches | self._lane_tasks:
+            task.cancel()
+
+    def _start(self) -> None:
+        while len(self._batches) < IN_FLIGHT:
+            batch = self._take()
+            if not batch:
+                return
+            task = asyncio.get_running_loop().create_task(self._run(batch))
+            self._batches.add(task)
+
+    def _take(self) -> list[_Waiting]:
+        """Choose a batch in order: no room of another batch, no client beyond its share."""
+        chosen: list[_Waiting] = []
+        left: deque[_Waiting] = deque()
+        clients: Counter[UUID] = Counter()
+        contended = len({waiting.draft.client_id for waiting in self._queue}) > 1
+        passed: set[UUID] = set()
+        while self._queue and len(chosen) < BATCH:
+            waiting = self._queue.popleft()
+            if waiting.is_abandoned:
+                # Nobody waits any more: not storing it is as true as storing it, and cheaper.
+                self._known.pop(waiting.draft.identity, None)
+                continue
+            room, client = waiting.draft.room_id, waiting.draft.client_id
+            lane = self._lanes.get(room)
+            if lane is not None:
+                lane.append(waiting)
+            elif room in self._held or room in passed or (contended and clients[client] >= SHARE):
+                # Once one draft of a room is passed over, so are the later ones: order holds.
+                passed.add(room)
+                left.append(waiting)
+            else:
+                clients[client] += 1
+                chosen.append(waiting)
+        left.extend(self._queue)
+        self._queue = left
+        self._held.update(waiting.draft.room_id for waiting in chosen)
+        return chosen
+
+    async def _run(self, batch: list[_Waiting]) -> None:
+        rooms = {waiting.draft.room_id for waiting in batch}
+        busy: list[_Waiting] = []
+        try:
+            busy = await self._attempt(batch, wait=False)
+        finally:
+            task = asyncio.current_task()
+            if task is not None:
+                self._batches.discard(task)
+            self._held -= rooms
+            self._requeue(busy)
+            self._start()
+
+    async def _attempt(self, batch: list[_Waiting], *, wait: bool) -> list[_Waiting]:
+        """Store a batch and settle its futures; gives back what found its room held."""
+        drafts = [waiting.draft for waiting in batch]
+        self.batches += 1
+        try:
+            outcomes = await self._store.store(drafts, wait=wait)
+        except asyncpg.PostgresError as error:
+            if not is_passing(error) and (error.sqlstate or "").startswith(_OWN_FAULTS):
+                return await self._split(batch, error, wait=wait)
+            self._fail(batch, error)
+            return []
+        except Exception as error:  # noqa: BLE001 - whatever it was, nobody may wait for ever
+            self._fail(batch, error)
+            return []
+        except asyncio.CancelledError:
+            self._fail(batch, UnavailableError())
+            raise
+        busy: list[_Waiting] = []
+        for waiting, outcome in zip(batch, outcomes, strict=True):
+            if outcome.outcome == "busy":
+                busy.append(waiting)
+            else:
+                self._settle(waiting, outcome)
+        return busy
+
+    async def _split(
+        self, batch: list[_Waiting], error: asyncpg.PostgresError, *, wait: bool
+    ) -> list[_Waiting]:
+        """Halve a batch that one row spoiled: it must not take its neighbours with it."""
+        if len(batch) == 1:
+            log.error("draft_refused", sqlstate=error.sqlstate, error=str(error))
+            self._reject(batch[0], error)
+            return []
+        middle = len(batch) // 2
+        first = await self._attempt(batch[:middle], wait=wait)
+        return first + await self._attempt(batch[middle:], wait=wait)
+
+    def _requeue(self, busy: list[_Waiting]) -> None:
+        if not busy:
+            return
+        self.busy += len(busy)
+        again: list[_Waiting] = []
+        for waiting in busy:
+            waiting.rounds += 1
+            room = waiting.draft.room_id
+            lane = self._lanes.get(room)
+            if lane is not None:
+                lane.append(waiting)
+            elif waiting.rounds >= BUSY_ROUNDS:
+                self._open_lane(room, waiting)
+            else:
+                again.append(waiting)
+        if again:
+            rooms = {waiting.draft.room_id for waiting in again}
+            self._queue.extendleft(reversed(again))
+            # A held row is not free again at once: without a pause this would spin.
+            self._held |= rooms
+            asyncio.get_running_loop().call_later(BUSY_PAUSE_S, self._release, rooms)
+
+    def _release(self, rooms: set[UUID]) -> None:
+        self._held -= rooms
+        self._start()
+
+    def _open_lane(self, room: UUID, first: _Waiting) -> None:
+        lane = self._lanes[room] = deque([first])
+        # Whatever of this room still queues belongs behind it.
+        lane.extend(waiting for waiting in self._queue if waiting.draft.room_id == room)
+        self._queue = deque(w for w in self._queue if w.draft.room_id != room)
+        task = asyncio.get_running_loop().create_task(self._walk(room, lane))
+        self._lane_tasks.add(task)
+        task.add_done_callback(self._lane_tasks.discard)
+
+    async def _walk(self, room: UUID, lane: "deque[_Waiting]") -> None:
+        """Store a held room's drafts with a lock that waits, until none is left."""
+        try:
+            while lane:
+                batch = [lane.popleft() for _ in range(min(BATCH, len(lane)))]
+                lane.extendleft(reversed(await self._attempt(batch, wait=True)))
+        finally:
+            del self._lanes[room]
+            self._start()
+
+    def _settle(self, waiting: _Waiting, outcome: Outcome) -> None:
+        self._known.pop(waiting.draft.identity, None)
+        if outcome.outcome == "stored":
+            self.stored += 1
+            self._announce(waiting.draft, outcome)
+        if not waiting.done.done():
+            waiting.done.set_result(outcome)
+        for repeat in waiting.repeats:
+            if not repeat.done.done():
+                repeat.done.set_result(_as_repeat(waiting.draft, repeat.draft, outcome))
+
+    def _fail(self, batch: list[_Waiting], error: BaseException) -> None:
+        log.warning("batch_failed", size=len(batch), error=type(error).__name__, text=str(error))
+        for waiting in batch:
+            self._reject(waiting, error)
+
+    def _reject(self, waiting: _Waiting, error: BaseException) -> None:
+        self._known.pop(waiting.draft.identity, None)
+        for each in (waiting, *waiting.repeats):
+            if not each.done.done():
+                refusal = UnavailableError()
+                refusal.__cause__ = error
+                each.done.set_exception(refusal)
+
+
+def _as_repeat(first: Draft, repeat: Draft, outcome: Outcome) -> Outcome:
+    """Say of a repeat in the same batch what the database would say of a later one."""
+    if outcome.outcome not in {"stored", "duplicate"}:
+        return outcome
+    same = first.body_hash == repeat.body_hash
+    return Outcome(
+        "duplicate" if same else "idempotency.conflict",
+        first.message_id if outcome.outcome == "stored" else outcome.message_id,
+        outcome.seq,
+        outcome.msg_no,
+        outcome.ts,
+        outcome.epoch,
+        None,
+    )

@@ -1,0 +1,71 @@
+"""Tenants and their master keys."""
+
+from dataclasses import dataclass
+from dataclasses import field as dataclass_field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ForeignKeyConstraint, UniqueConstraint
+from sqlmodel import Field, SQLModel
+
+from chatserver.kernel.tables import json_column, time_column, uuid_column
+
+
+class Client(SQLModel, table=True):
+    """A tenant: an application that uses the server. Everything else belongs to exactly one."""
+
+    __tablename__ = "client"
+
+    id: UUID = Field(sa_column=uuid_column(primary_key=True))
+    slug: str = Field(unique=True, max_length=64)
+    name: str = Field(max_length=256)
+    status: str = Field(default="active", max_length=16)
+    # Overrides of defaults: `cors_origins`, `limits`, `room_deactivation` (seconds).
+    settings: dict[str, Any] = Field(default_factory=dict, sa_column=json_column())
+    # Whatever was issued before this moment is dead, whichever cache still knows it.
+    revoked_before: datetime | None = Field(default=None, sa_column=time_column(nullable=True))
+    created_at: datetime = Field(default=None, sa_column=time_column(default_now=True))
+    updated_at: datetime = Field(default=None, sa_column=time_column(default_now=True))
+
+
+class ClientKey(SQLModel, table=True):
+    """A master key. HMAC selects and rejects, bcrypt confirms once per key and process."""
+
+    __tablename__ = "client_key"
+    __table_args__ = (
+        ForeignKeyConstraint(["client_id"], ["client.id"], ondelete="CASCADE"),
+        UniqueConstraint("client_id", "id"),
+    )
+
+    id: UUID = Field(sa_column=uuid_column(primary_key=True))
+    client_id: UUID = Field(sa_column=uuid_column())
+    # The public part of the key, by which it is looked up.
+    kid: str = Field(unique=True, max_length=16)
+    name: str = Field(max_length=256)
+    mac: bytes
+    pepper_id: int = Field(default=1)
+    bcrypt_hash: bytes
+    expires_at: datetime | None = Field(default=None, sa_column=time_column(nullable=True))
+    revoked_at: datetime | None = Field(default=None, sa_column=time_column(nullable=True))
+    last_used_at: datetime | None = Field(default=None, sa_column=time_column(nullable=True))
+    created_at: datetime = Field(default=None, sa_column=time_column(default_now=True))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredMasterKey:
+    """A master key with what its check needs, read in one statement by PostgreSQL's clock."""
+
+    key_id: UUID
+    kid: str
+    mac: bytes = dataclass_field(repr=False)
+    bcrypt_hash: bytes = dataclass_field(repr=False)
+    is_revoked: bool
+    is_expired: bool
+    # Seconds until the key ends; None when it has no end.
+    ends_in_s: float | None
+    expires_at: float | None
+    client_id: UUID
+    client_slug: str
+    is_client_active: bool
+    origins: tuple[str, ...]

@@ -1,0 +1,132 @@
+"""The facts that rooms announce."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+from uuid import UUID
+
+from chatserver.kernel.events import NO_EFFECT, Actor, Effect, Fact
+from chatserver.kernel.principal import Principal
+from chatserver.kernel.wire import Answer, left_out
+from chatserver.rooms.models import Room
+from chatserver.rooms.schemas import RoomOut
+
+ROOM_FACTS: Final = (
+    "room.created",
+    "room.updated",
+    "room.deactivating",
+    "room.deactivated",
+    "room.reactivated",
+    "room.deleted",
+)
+MEMBER_FACTS: Final = ("member.joined", "member.left", "member.updated")
+# What `/rooms` shows of a room's log; `/chat` shows all of it.
+LOBBY_FACTS: Final = frozenset(ROOM_FACTS + MEMBER_FACTS)
+
+
+class RoomData(Answer):
+    """What `room.*` facts carry: the room as it is when the fact is read."""
+
+    room: RoomOut
+
+
+class MemberData(Answer):
+    """What `member.*` facts carry. A bulk change names up to 500 people in `user_ids`."""
+
+    user_id: str | None
+    user_ids: list[str] | None = left_out()
+    role: str | None = left_out()
+    members_count: int
+
+
+def actor_of(principal: Principal) -> Actor:
+    """Name who acts: the user, or the application itself."""
+    return Actor("user", principal.external_id) if principal.is_user else Actor("client")
+
+
+def room_out(room: Room, generation: int, **more: Any) -> RoomOut:  # noqa: ANN401 - fields of RoomOut
+    """Give a room's shape on the wire."""
+    return RoomOut(**room_members(room, generation), **more)
+
+
+def room_members(room: Room, generation: int) -> dict[str, Any]:
+    return {
+        "id": room.id,
+        "type": room.type,
+        "title": room.title,
+        "external_id": room.external_id,
+        "history": room.history,
+        "metadata": room.details,
+        "is_active": room.is_active,
+        "members_count": room.members_count,
+        "created_by": room.created_by,
+        "epoch": f"{generation}.{room.epoch}",
+        "min_seq": room.min_seq,
+        "last_activity_at": room.last_activity_at,
+        "deactivates_at": room.deactivates_at,
+        "deactivated_at": room.deactivated_at,
+        "created_at": room.created_at,
+        "updated_at": room.updated_at,
+    }
+
+
+def room_data(room: Room, generation: int) -> dict[str, Any]:
+    """Give the data of a `room.*` fact: without `last_seq`, which is the fact's own `seq`."""
+    shape = room_out(room, generation)
+    return {
+        "room": shape.model_dump(
+            mode="json",
+            exclude={"last_seq", "msg_no", "me"},
+        )
+    }
+
+
+def room_fact(
+    name: str,
+    room: Room,
+    generation: int,
+    actor: Actor,
+    *,
+    effect: Effect = NO_EFFECT,
+    sequenced: bool = True,
+) -> Fact:
+    return Fact(
+        type=name,
+        client_id=room.client_id,
+        room_id=room.id,
+        actor=actor,
+        data=room_data(room, generation),
+        about_room=True,
+        effect=effect,
+        audience=effect.entered + effect.left,
+        sequenced=sequenced,
+    )
+
+
+def member_fact(
+    name: str,
+    room: Room,
+    actor: Actor,
+    people: Sequence[tuple[UUID, str]],
+    *,
+    role: str | None,
+    effect: Effect = NO_EFFECT,
+    sequenced: bool = True,
+) -> Fact:
+    """Announce one person, or many at once; `people` are (server id, external id)."""
+    names = [name for _, name in people]
+    data: dict[str, Any] = {"user_id": names[0] if len(names) == 1 else None}
+    if len(names) > 1:
+        data["user_ids"] = names
+    if role is not None:
+        data["role"] = role
+    data["members_count"] = room.members_count
+    return Fact(
+        type=name,
+        client_id=room.client_id,
+        room_id=room.id,
+        actor=actor,
+        data=data,
+        effect=effect,
+        audience=tuple(user for user, _ in people),
+        sequenced=sequenced,
+    )

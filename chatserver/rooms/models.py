@@ -1,0 +1,127 @@
+"""Conversations and who is in them."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ForeignKeyConstraint,
+    Index,
+    UniqueConstraint,
+    text,
+)
+from sqlmodel import Field, SQLModel
+
+from chatserver.kernel.tables import json_column, time_column, uuid_column
+
+
+def _counter() -> Column[int]:
+    return Column(BigInteger, nullable=False, server_default="0")
+
+
+class Room(SQLModel, table=True):
+    """A conversation. No column that a send changes is indexed: its updates stay in place."""
+
+    __tablename__ = "room"
+    __table_args__ = (
+        ForeignKeyConstraint(["client_id"], ["client.id"], ondelete="CASCADE"),
+        UniqueConstraint("client_id", "id"),
+        Index(
+            "uq_room_external_id",
+            "client_id",
+            "external_id",
+            unique=True,
+            postgresql_where=text("deleted_at is null"),
+        ),
+        Index("ix_room_client_id_created_at", "client_id", "created_at", "id"),
+        Index(
+            "ix_room_deactivation_check_at",
+            "deactivation_check_at",
+            postgresql_where=text("deactivation_check_at is not null"),
+        ),
+        {"postgresql_with": {"fillfactor": "80"}},
+    )
+
+    id: UUID = Field(sa_column=uuid_column(primary_key=True))
+    client_id: UUID = Field(sa_column=uuid_column())
+    type: str = Field(max_length=16)
+    title: str | None = Field(default=None, max_length=256)
+    external_id: str | None = Field(default=None, max_length=128)
+    history: str = Field(default="all", max_length=8)
+    details: dict[str, Any] = Field(default_factory=dict, sa_column=json_column())
+    is_active: bool = True
+    epoch: int = 1
+    last_seq: int = Field(default=0, sa_column=_counter())
+    # Below it the log was truncated: what is asked for from there is answered `history.truncated`.
+    min_seq: int = Field(
+        default=1, sa_column=Column(BigInteger, nullable=False, server_default="1")
+    )
+    msg_no: int = Field(default=0, sa_column=_counter())
+    members_count: int = 0
+    created_by: str | None = Field(default=None, max_length=128)
+    last_activity_at: datetime = Field(default=None, sa_column=time_column(default_now=True))
+    # Rises with every fact, where `last_activity_at` rises with messages alone: `sync` goes by it.
+    last_event_at: datetime = Field(default=None, sa_column=time_column(default_now=True))
+    # When to look at `last_activity_at` again; moved only when due, never by a send.
+    deactivation_check_at: datetime | None = Field(
+        default=None, sa_column=time_column(nullable=True)
+    )
+    deactivates_at: datetime | None = Field(default=None, sa_column=time_column(nullable=True))
+    deactivated_at: datetime | None = Field(default=None, sa_column=time_column(nullable=True))
+    deleted_at: datetime | None = Field(default=None, sa_column=time_column(nullable=True))
+    created_at: datetime = Field(default=None, sa_column=time_column(default_now=True))
+    updated_at: datetime = Field(default=None, sa_column=time_column(default_now=True))
+
+
+class Member(SQLModel, table=True):
+    """A user in a room. `joined_seq` is the fact that let the user in."""
+
+    __tablename__ = "member"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["client_id", "room_id"], ["room.client_id", "room.id"], ondelete="CASCADE"
+        ),
+        ForeignKeyConstraint(
+            ["client_id", "user_id"], ["app_user.client_id", "app_user.id"], ondelete="CASCADE"
+        ),
+        Index("ix_member_user_id", "user_id", "room_id"),
+        {"postgresql_with": {"fillfactor": "80"}},
+    )
+
+    room_id: UUID = Field(sa_column=uuid_column(primary_key=True))
+    user_id: UUID = Field(sa_column=uuid_column(primary_key=True))
+    client_id: UUID = Field(sa_column=uuid_column())
+    role: str = Field(default="member", max_length=16)
+    is_muted: bool = False
+    is_favorite: bool = False
+    notification_level: str = Field(default="mentions", max_length=16)
+    joined_seq: int = Field(default=0, sa_column=_counter())
+    # With `history: joined` the first seq that this member may read.
+    min_seq: int = Field(
+        default=1, sa_column=Column(BigInteger, nullable=False, server_default="1")
+    )
+    read_seq: int = Field(default=0, sa_column=_counter())
+    read_msg_no: int = Field(default=0, sa_column=_counter())
+    joined_at: datetime = Field(default=None, sa_column=time_column(default_now=True))
+    updated_at: datetime = Field(default=None, sa_column=time_column(default_now=True))
+
+
+class Departure(SQLModel, table=True):
+    """Who is no longer in a room and why; kept 90 days, so that `sync` can say `removed`."""
+
+    __tablename__ = "departure"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["client_id", "user_id"], ["app_user.client_id", "app_user.id"], ondelete="CASCADE"
+        ),
+        Index("ix_departure_user_id_at", "user_id", "at"),
+        Index("ix_departure_at", "at"),
+    )
+
+    room_id: UUID = Field(sa_column=uuid_column(primary_key=True))
+    user_id: UUID = Field(sa_column=uuid_column(primary_key=True))
+    client_id: UUID = Field(sa_column=uuid_column())
+    reason: str = Field(max_length=16)
+    at: datetime = Field(default=None, sa_column=time_column(default_now=True))

@@ -1,0 +1,364 @@
+"""What one can do with rooms: make, find, change, put to sleep, wake and end them."""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+from uuid import UUID
+
+from chatserver.infra.unit_of_work import Recorder
+from chatserver.kernel.errors import PayloadInvalidError
+from chatserver.kernel.events import SYSTEM, Effect
+from chatserver.kernel.ids import uuid7
+from chatserver.kernel.paging import Page
+from chatserver.kernel.principal import Principal
+from chatserver.rooms import policies
+from chatserver.rooms.errors import NotARoomMemberError, RoomDeactivatedError, RoomNotFoundError
+from chatserver.rooms.events import actor_of, member_fact, room_fact, room_members
+from chatserver.rooms.models import Member, Room
+from chatserver.rooms.repository import RoomRepository
+from chatserver.rooms.schemas import (
+    CreatedRoom,
+    CreateRoom,
+    Deleted,
+    ExternalRoomRef,
+    ListAllRooms,
+    ListRooms,
+    Me,
+    RoomOut,
+    RoomRef,
+    UpdateRoom,
+)
+
+
+class People(Protocol):
+    """Where external ids become server ids."""
+
+    async def find(self, client_id: UUID, external_ids: Sequence[str]) -> dict[str, UUID]:
+        """Look users up; raise `user.not_found` when one is unknown."""
+        ...
+
+
+class RoomService:
+    """Rooms of one transaction. Who is in them is `MemberService`."""
+
+    def __init__(
+        self,
+        *,
+        rooms: RoomRepository,
+        people: People,
+        recorder: Recorder,
+        generation: Callable[[], int],
+        lifetimes: dict[str, float | None],
+    ) -> None:
+        self._rooms = rooms
+        self._people = people
+        self._recorder = recorder
+        self._generation = generation
+        self._lifetimes = lifetimes
+
+    async def create(self, principal: Principal, command: CreateRoom) -> CreatedRoom:
+        """Make a room with its first members; a known `external_id` gives the room that has it."""
+        if command.external_id is not None:
+            await self._rooms.claim_external_id(principal.client_id, command.external_id)
+            known = await self._rooms.find_external(principal.client_id, command.external_id)
+            if known is not None:
+                me = await self.enter(principal, known)
+                return CreatedRoom(**self._members(known, me), created=False)
+        people = await self._first_members(principal, command)
+        now = await self._rooms.now()
+        room = Room(
+            id=uuid7(),
+            client_id=principal.client_id,
+            type=command.type,
+            title=command.title,
+            external_id=command.external_id,
+            history=command.history,
+            details=command.metadata,
+            members_count=len(people),
+            created_by=principal.external_id or None,
+            last_activity_at=now,
+            # The first look comes soon: the room's client may have a lifetime of its own.
+            deactivation_check_at=now,
+        )
+        self._rooms.add(room)
+        await self._rooms.flush(room)
+        if people:
+            await self._seat(room, people, principal)
+        first = people[: policies.PEOPLE_PER_FACT]
+        self._recorder.record(
+            room_fact(
+                "room.created",
+                room,
+                self._generation(),
+                actor_of(principal),
+                effect=Effect(entered=tuple(user for user, _ in first)),
+            )
+        )
+        for at in range(policies.PEOPLE_PER_FACT, len(people), policies.PEOPLE_PER_FACT):
+            batch = people[at : at + policies.PEOPLE_PER_FACT]
+            entered = Effect(entered=tuple(user for user, _ in batch))
+            self._recorder.record(
+                member_fact(
+                    "member.joined",
+                    room,
+                    actor_of(principal),
+                    batch,
+                    role="member",
+                    effect=entered,
+                )
+            )
+        me = None
+        if principal.is_user:
+            me = await self._rooms.find_member(room.id, principal.user_id)
+        return CreatedRoom(**self._members(room, me, ahead=True), created=True)
+
+    async def get(self, principal: Principal, command: RoomRef) -> RoomOut:
+        room, me = await self.visible(principal, command.room_id)
+        return RoomOut(**self._members(room, me))
+
+    async def get_external(self, principal: Principal, command: ExternalRoomRef) -> RoomOut:
+        room = await self._rooms.find_external(principal.client_id, command.external_id)
+        if room is None:
+            raise RoomNotFoundError
+        return RoomOut(**self._members(room, await self.enter(principal, room)))
+
+    async def list_mine(self, principal: Principal, command: ListRooms) -> Page[RoomOut]:
+        if not principal.is_user:
+            return await self.list_all(
+                principal,
+                ListAllRooms(
+                    page=command.page,
+                    size=command.size,
+                    type=command.type,
+                    is_active=command.is_active,
+                ),
+            )
+        rows, counted = await self._rooms.list_mine(
+            principal.client_id,
+            principal.user_id,
+            room_type=command.type,
+            is_active=command.is_active,
+            offset=command.offset,
+            limit=command.size,
+        )
+        items = [RoomOut(**self._members(room, member)) for room, member in rows]
+        return Page[RoomOut].of(items, command, counted)
+
+    async def list_all(self, principal: Principal, command: ListAllRooms) -> Page[RoomOut]:
+        rooms, counted = await self._rooms.list_all(
+            principal.client_id,
+            room_type=command.type,
+            is_active=command.is_active,
+            q=command.q,
+            offset=command.offset,
+            limit=command.size,
+        )
+        items = [RoomOut(**self._members(room, None)) for room in rooms]
+        return Page[RoomOut].of(items, command, counted)
+
+    async def update(self, principal: Principal, command: UpdateRoom) -> RoomOut:
+        room, me = await self.locked(principal, command.room_id, needed="moderator")
+        given = command.model_fields_set
+        if "title" in given:
+            room.title = command.title
+        if command.history is not None:
+            room.history = command.history
+        if command.metadata is not None:
+            room.details = command.metadata
+        room.updated_at = await self._rooms.now()
+        await self._rooms.flush(room)
+        self._recorder.record(
+            room_fact("room.updated", room, self._generation(), actor_of(principal))
+        )
+        return RoomOut(**self._members(room, me, ahead=True))
+
+    async def deactivate(self, principal: Principal, command: RoomRef) -> RoomOut:
+        """Put a room to sleep; doing it again changes nothing. A message wakes it."""
+        room, me = await self.locked(principal, command.room_id, needed="admin")
+        if room.is_active:
+            await self._sleep(room)
+            self._recorder.record(
+                room_fact("room.deactivated", room, self._generation(), actor_of(principal))
+            )
+            return RoomOut(**self._members(room, me, ahead=True))
+        return RoomOut(**self._members(room, me))
+
+    async def reactivate(self, principal: Principal, command: RoomRef) -> RoomOut:
+        room, me = await self.locked(principal, command.room_id, needed="member")
+        if room.is_active:
+            return RoomOut(**self._members(room, me))
+        now = await self._rooms.now()
+        room.is_active = True
+        room.deactivated_at = None
+        room.last_activity_at = now
+        room.deactivation_check_at = now
+        await self._rooms.flush(room)
+        self._recorder.record(
+            room_fact("room.reactivated", room, self._generation(), actor_of(principal))
+        )
+        return RoomOut(**self._members(room, me, ahead=True))
+
+    async def delete(self, principal: Principal, command: RoomRef) -> Deleted:
+        """End a room at once; its messages are deleted by a job that follows from the fact."""
+        room, _ = await self.locked(principal, command.room_id, needed="owner")
+        room.deleted_at = await self._rooms.now()
+        room.is_active = False
+        room.deactivation_check_at = None
+        await self._rooms.flush(room)
+        self._recorder.record(
+            room_fact(
+                "room.deleted",
+                room,
+                self._generation(),
+                actor_of(principal),
+                effect=Effect(closed=True),
+            )
+        )
+        await self._rooms.dismiss_all(room, "deleted")
+        return Deleted(id=room.id)
+
+    async def deactivate_due(self, *, limit: int) -> int:
+        """Look at rooms whose check is due: put to sleep, announce, or look again later.
+
+        Called by the worker until it gives 0. Returns how many rooms were looked at.
+        """
+        due = await self._rooms.due(limit)
+        if not due:
+            return 0
+        now = await self._rooms.now()
+        for room, overrides in due:
+            life = policies.lifetime(room.type, overrides, self._lifetimes)
+            ageing = policies.age(
+                now, room.last_activity_at, life, warned=room.deactivates_at is not None
+            )
+            if ageing.sleep:
+                await self._sleep(room)
+                self._recorder.record(
+                    room_fact("room.deactivated", room, self._generation(), SYSTEM)
+                )
+                continue
+            room.deactivation_check_at = ageing.next_check
+            room.deactivates_at = ageing.ends_at
+            await self._rooms.flush(room)
+            if ageing.warn:
+                self._recorder.record(
+                    room_fact("room.deactivating", room, self._generation(), SYSTEM)
+                )
+        return len(due)
+
+    async def purge(self, client_id: UUID, room_id: UUID, *, limit: int) -> bool:
+        """Delete a slice of what a deleted room leaves behind; True while there is more."""
+        return await self._rooms.purge(client_id, room_id, limit)
+
+    async def visible(self, principal: Principal, room_id: UUID) -> tuple[Room, Member | None]:
+        """Find a room that the caller may see: a member, anyone for a channel, the application.
+
+        Raises:
+            RoomNotFoundError: unknown, another client's, or none of the caller's business.
+            NotARoomMemberError: the caller was in it once.
+        """
+        room = await self._rooms.find(principal.client_id, room_id)
+        if room is None:
+            raise RoomNotFoundError
+        return room, await self.enter(principal, room)
+
+    async def locked(
+        self, principal: Principal, room_id: UUID, *, needed: str
+    ) -> tuple[Room, Member | None]:
+        """Lock a room for a change that takes a role.
+
+        Raises:
+            RoomNotFoundError, NotARoomMemberError: as `visible`, and for a channel's strangers.
+            RoleMissingError: the caller's role is lower than `needed`.
+        """
+        room = await self._rooms.lock(principal.client_id, room_id)
+        if room is None:
+            raise RoomNotFoundError
+        me = await self.enter(principal, room)
+        if principal.is_user and me is None:
+            raise NotARoomMemberError
+        policies.require_role(me.role if me is not None else None, needed)
+        return room, me
+
+    async def enter(self, principal: Principal, room: Room) -> Member | None:
+        """Give the caller's seat in a room, None for the application and a channel's strangers."""
+        if not principal.is_user:
+            return None
+        me = await self._rooms.find_member(room.id, principal.user_id)
+        if me is None and not policies.is_public(room.type):
+            if await self._rooms.has_left(room.id, principal.user_id):
+                raise NotARoomMemberError
+            raise RoomNotFoundError
+        return me
+
+    async def watchable(self, principal: Principal, command: RoomRef) -> RoomOut:
+        """Find a channel that a connection may watch without being a member."""
+        room, me = await self.visible(principal, command.room_id)
+        if me is None and not room.is_active:
+            raise RoomDeactivatedError
+        return RoomOut(**self._members(room, me))
+
+    async def _first_members(
+        self, principal: Principal, command: CreateRoom
+    ) -> list[tuple[UUID, str]]:
+        names = list(dict.fromkeys(command.member_ids))
+        if principal.is_user and principal.external_id not in names:
+            names.insert(0, principal.external_id)
+        if command.type == "direct" and len(names) != policies.DIRECT_MEMBERS:
+            raise PayloadInvalidError.of("member_ids", "a direct room has exactly two members")
+        if not names:
+            return []
+        found = await self._people.find(principal.client_id, names)
+        return [(found[name], name) for name in names]
+
+    async def _seat(self, room: Room, people: list[tuple[UUID, str]], principal: Principal) -> None:
+        owner = principal.user_id if principal.is_user else None
+        await self._rooms.add_members(
+            [
+                {
+                    "room_id": room.id,
+                    "user_id": user,
+                    "client_id": room.client_id,
+                    "role": "owner" if user == owner else "member",
+                    "is_muted": False,
+                    "is_favorite": False,
+                    "notification_level": "mentions",
+                    "joined_seq": 1 + at // policies.PEOPLE_PER_FACT,
+                    "min_seq": 1,
+                }
+                for at, (user, _) in enumerate(people)
+            ]
+        )
+        await self._rooms.change_room_sets([user for user, _ in people])
+
+    async def _sleep(self, room: Room) -> None:
+        room.is_active = False
+        room.deactivated_at = await self._rooms.now()
+        room.deactivates_at = None
+        room.deactivation_check_at = None
+        await self._rooms.flush(room)
+
+    def _members(self, room: Room, me: Member | None, *, ahead: bool = False) -> dict[str, object]:
+        # The unit of work gives out seqs when the block ends: say where the log stands by then.
+        last_seq = room.last_seq
+        if ahead:
+            last_seq = self._recorder.next_seq(room.id, room.last_seq) - 1
+        return {
+            **room_members(room, self._generation()),
+            "last_seq": last_seq,
+            "msg_no": room.msg_no,
+            "me": None if me is None else my_seat(room, me),
+        }
+
+
+def my_seat(room: Room, me: Member) -> Me:
+    """Say where the caller stands: unread is the room's message number minus the pointer's."""
+    return Me(
+        role=me.role,
+        joined_at=me.joined_at,
+        min_seq=me.min_seq,
+        read_seq=me.read_seq,
+        unread=max(0, room.msg_no - me.read_msg_no),
+        is_muted=me.is_muted,
+        is_favorite=me.is_favorite,
+        notification_level=me.notification_level,
+    )
