@@ -1,0 +1,249 @@
+"""Between nodes: 1,024 channels for rooms and as many for users, and a heartbeat through all of it."""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+from uuid import UUID
+
+import structlog
+
+from chatserver.kernel.events import Committed
+from chatserver.realtime import envelope
+from chatserver.realtime.channels import Channels
+from chatserver.realtime.envelope import NO_TARGET, ForgedError, Kind, Opened
+from chatserver.realtime.ports import Changes, Closing
+from chatserver.realtime.publisher import LONGEST_BACK_OFF_S, BusPublisher, BusSettings, bucket
+from chatserver.realtime.redis import AWAY, RedisLink
+
+log = structlog.get_logger(__name__)
+
+HEARTBEAT_S: Final = 2.0
+MISSED: Final = 2
+CONFIRM_S: Final = 0.5
+CHANNELS_PER_COMMAND: Final = 256
+YIELD_EVERY: Final = 100
+
+
+class Receiver(Protocol):
+    """Who gets what the bus brings. None of these may wait."""
+
+    def concerns_room(self, room_id: UUID) -> bool: ...
+    def concerns_user(self, user_id: UUID) -> bool: ...
+    def on_fact(self, fact: Committed, only: UUID | None) -> None: ...
+    def on_reference(self, room_id: UUID, seq: int, only: UUID | None) -> None: ...
+    def on_closing(self, closing: Closing) -> None: ...
+    def on_changes(self, changes: Changes) -> None: ...
+
+
+@dataclass(slots=True)
+class Heard:
+    """What came, for metrics."""
+
+    received: int = 0
+    strangers: int = 0
+    forged: int = 0
+    failed: int = 0
+    reconnects: int = 0
+
+
+class Bus:
+    """One node's two ends of the bus. `healthy` means: what others publish arrives here."""
+
+    def __init__(
+        self, settings: BusSettings, node_id: str, *, heartbeat_s: float = HEARTBEAT_S
+    ) -> None:
+        self.publisher = BusPublisher(settings, node_id)
+        self.counters = Heard()
+        self.receiver: Receiver | None = None
+        self.healthy = False
+        self.changed_at = 0.0
+        self._prefix = settings.prefix
+        self._rooms = f"{settings.prefix}:r".encode()
+        self._users = f"{settings.prefix}:u".encode()
+        self._own = f"{settings.prefix}:n:{self.publisher.seal.origin.hex()}"
+        self._channels = Channels((f"{settings.prefix}:all", self._own))
+        self._link = RedisLink(settings.url)
+        self._heartbeat_s = heartbeat_s
+        self._heard_at = 0.0
+        self._session: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self, receiver: Receiver) -> None:
+        self.receiver = receiver
+        await self.publisher.start()
+        self._tasks = [asyncio.create_task(self._stay()), asyncio.create_task(self._beat())]
+
+    async def stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.publisher.stop()
+
+    def publish(self, facts: Sequence[Committed]) -> None:
+        self.publisher.publish(facts)
+
+    def retain_room(self, room_id: UUID) -> None:
+        self._channels.retain(self._room(room_id))
+
+    def release_room(self, room_id: UUID) -> None:
+        self._channels.release(self._room(room_id), asyncio.get_running_loop().time())
+
+    def retain_user(self, user_id: UUID) -> None:
+        self._channels.retain(self._user(user_id))
+
+    def release_user(self, user_id: UUID) -> None:
+        self._channels.release(self._user(user_id), asyncio.get_running_loop().time())
+
+    def is_confirmed(self, room_id: UUID) -> bool:
+        return self._room(room_id) in self._channels.confirmed
+
+    async def confirm_user(self, user_id: UUID) -> bool:
+        return await self._confirm({self._user(user_id)})
+
+    async def confirm_rooms(self, room_ids: Iterable[UUID]) -> bool:
+        return await self._confirm({self._room(room_id) for room_id in room_ids})
+
+    def _room(self, room_id: UUID) -> str:
+        return f"{self._prefix}:r{bucket(room_id)}"
+
+    def _user(self, user_id: UUID) -> str:
+        return f"{self._prefix}:u{bucket(user_id)}"
+
+    async def _confirm(self, names: set[str]) -> bool:
+        if not self._link.is_open or not self.healthy:
+            return False
+        return await self._channels.wait(names, CONFIRM_S)
+
+    async def _stay(self) -> None:
+        """Keep a connection, and make another whenever it is lost or deaf."""
+        failures = 0
+        while True:
+            self._session = asyncio.create_task(self._serve())
+            try:
+                with contextlib.suppress(asyncio.CancelledError):
+                    # Cancelled alone, it was the watchdog; together with this task, it is the end.
+                    await asyncio.shield(self._session)
+                if (current := asyncio.current_task()) is not None and current.cancelling():
+                    raise asyncio.CancelledError
+            except AWAY as error:
+                if not failures:
+                    log.warning("bus_away", error=repr(error))
+            except Exception:
+                log.exception("bus_failed")
+            finally:
+                self._session.cancel()
+                was_healthy, self.healthy = self.healthy, False
+                self.changed_at = asyncio.get_running_loop().time()
+                self._channels.lose()
+                await self._link.drop()
+            failures = 1 if was_healthy else failures + 1
+            self.counters.reconnects += 1
+            longest = min(0.05 * 2**failures, LONGEST_BACK_OFF_S)
+            await asyncio.sleep(random.uniform(longest / 2, longest))  # noqa: S311 - jitter
+
+    async def _serve(self) -> None:
+        async with asyncio.timeout(LONGEST_BACK_OFF_S):
+            await self._link.open()
+        self._heard_at = asyncio.get_running_loop().time()
+        asking = asyncio.create_task(self._ask())
+        try:
+            taken = 0
+            while True:
+                self._take(await self._link.receive())
+                taken += 1
+                if taken % YIELD_EVERY == 0:
+                    await asyncio.sleep(0)
+        finally:
+            asking.cancel()
+            with contextlib.suppress(asyncio.CancelledError, *AWAY):
+                await asking
+
+    async def _ask(self) -> None:
+        """Subscribe to what is needed, as it is needed."""
+        channels = self._channels
+        while True:
+            channels.changed.clear()
+            wanted = channels.to_subscribe()
+            for start in range(0, len(wanted), CHANNELS_PER_COMMAND):
+                await self._link.send("SUBSCRIBE", *wanted[start : start + CHANNELS_PER_COMMAND])
+            over = channels.to_unsubscribe(asyncio.get_running_loop().time())
+            for start in range(0, len(over), CHANNELS_PER_COMMAND):
+                await self._link.send("UNSUBSCRIBE", *over[start : start + CHANNELS_PER_COMMAND])
+            await channels.changed.wait()
+
+    async def _beat(self) -> None:
+        """Publish to oneself; whoever doesn't hear it twice is deaf and connects anew."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(self._heartbeat_s)
+            self._send_heartbeat()
+            self._channels.changed.set()  # a moment to let go of idle channels
+            deaf = loop.time() - self._heard_at > self._heartbeat_s * (MISSED + 0.25)
+            if deaf and self._link.is_open and self._session is not None:
+                log.warning("bus_deaf")
+                self._session.cancel()
+
+    def _send_heartbeat(self) -> None:
+        self.publisher.put(self._own, self.publisher.seal.close(Kind.HEARTBEAT, NO_TARGET, b""))
+
+    def _take(self, reply: Any) -> None:
+        what, channel, data = reply
+        if what == b"message":
+            self.counters.received += 1
+            try:
+                self._dispatch(channel, data)
+            except ForgedError:
+                self.counters.forged += 1
+            except Exception:
+                self.counters.failed += 1
+                log.exception("bus_message_failed")
+        elif what == b"subscribe":
+            self._channels.confirm(channel.decode())
+            if not self.healthy and self._channels.is_restored:
+                self._send_heartbeat()
+
+    def _dispatch(self, channel: bytes, data: bytes) -> None:
+        receiver = self.receiver
+        target = envelope.target_of(data)
+        if receiver is None or target is None:
+            raise ForgedError("too short")
+        only: UUID | None = None
+        if channel.startswith(self._rooms):
+            concerns = receiver.concerns_room(target)
+        elif channel.startswith(self._users):
+            concerns, only = receiver.concerns_user(target), target
+        else:
+            concerns = True
+        if not concerns:
+            self.counters.strangers += 1
+            return
+        opened = self.publisher.seal.open(data)
+        if opened.kind is Kind.HEARTBEAT:
+            self._hear(opened)
+        elif opened.origin != self.publisher.seal.origin:
+            _hand_on(receiver, opened, only)
+
+    def _hear(self, opened: Opened) -> None:
+        if opened.origin != self.publisher.seal.origin:
+            return
+        self._heard_at = asyncio.get_running_loop().time()
+        if not self.healthy and self._channels.is_restored:
+            self.healthy = True
+            self.changed_at = self._heard_at
+            log.info("bus_healthy")
+
+
+def _hand_on(receiver: Receiver, opened: Opened, only: UUID | None) -> None:
+    body = opened.body
+    if opened.kind is Kind.FACT:
+        receiver.on_fact(envelope.read_fact(body), only)
+    elif opened.kind is Kind.REFERENCE:
+        room_id, seq = envelope.read_reference(body)
+        receiver.on_reference(room_id, seq, only)
+    elif opened.kind is Kind.CLOSING:
+        receiver.on_closing(envelope.read_closing(body))
+    else:
+        receiver.on_changes(envelope.read_changes(opened.kind, body))

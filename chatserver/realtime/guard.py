@@ -1,0 +1,358 @@
+"""The Socket.IO server: python-socketio's, failing closed, answering everything, bounded."""
+
+import asyncio
+import logging
+from typing import Any, Final, Protocol
+
+import engineio
+import orjson
+import socketio
+import structlog
+
+from chatserver.kernel.clock import Clock
+from chatserver.kernel.errors import (
+    DomainError,
+    DrainingError,
+    PayloadInvalidError,
+    PayloadTooLargeError,
+    RateLimitedError,
+    UnavailableError,
+)
+from chatserver.kernel.principal import Principal
+from chatserver.realtime import packets
+from chatserver.realtime.current import CONNECTION
+from chatserver.realtime.engine_server import MAX_FRAME, EngineServer
+from chatserver.realtime.errors import NamespaceUnknownError, ProtocolViolationError
+from chatserver.realtime.hub import Connection
+from chatserver.realtime.packets import Received
+from chatserver.realtime.ports import Door, Handshake, Refused
+from chatserver.realtime.session import Session, connected, own_fact
+
+log = structlog.get_logger(__name__)
+
+MAX_COMMAND: Final = 128 * 1024
+MAX_ATTACHED: Final = 512 * 1024
+FIRST_NAMESPACE_S: Final = 10.0
+CONNECT_S: Final = 5.0
+HANDSHAKES: Final = 64
+HANDSHAKE_QUEUE_S: Final = 2.0
+
+
+class Arrivals(Protocol):
+    """What the guard tells of connections that it has accepted, and that have gone."""
+
+    async def enter(self, connection: Connection) -> None:
+        """Subscribe a connection; raises when that can't be done now."""
+        ...
+
+    def leave(self, connection: Connection) -> None: ...
+
+
+class GuardedServer(socketio.AsyncServer):
+    """Every way into a handler leads through here. No principal, no dispatch, no room."""
+
+    def __init__(
+        self,
+        *,
+        door: Door,
+        arrivals: Arrivals,
+        namespaces: tuple[str, ...],
+        clock: Clock,
+        first_namespace_s: float = FIRST_NAMESPACE_S,
+        **options: Any,
+    ) -> None:
+        quiet = logging.getLogger("chatserver.realtime.stock")
+        quiet.setLevel(logging.CRITICAL)  # it would write session ids, which are credentials
+        super().__init__(
+            async_mode="aiohttp",
+            async_handlers=False,
+            namespaces=list(namespaces),
+            logger=quiet,
+            engineio_logger=quiet,
+            cors_allowed_origins="*",
+            cors_credentials=False,
+            http_compression=False,
+            max_http_buffer_size=MAX_FRAME,
+            **options,
+        )
+        self.sessions: dict[str, Session] = {}
+        self.draining = False
+        self.violations = 0
+        self.forged_acks = 0
+        self._door = door
+        self._arrivals = arrivals
+        self._clock = clock
+        self._first_namespace_s = first_namespace_s
+        self._handshakes = asyncio.Semaphore(HANDSHAKES)
+        self.eio.message = self._handle_eio_message
+        self.eio.violated = self._violated
+        self.eio.full = self._full
+
+    def end(
+        self, session: Session, code: str, reason: str, reconnect: str, after_ms: int = 0
+    ) -> None:
+        session.end(self._clock, code, reason, reconnect, after_ms)
+
+    def _engineio_server_class(self) -> type[engineio.AsyncServer]:
+        return EngineServer
+
+    def _violated(self, eio_sid: str, reason: str) -> None:
+        self.violations += 1
+        session = self.sessions.get(eio_sid)
+        if session is not None:
+            log.info("protocol_violation", reason=reason, address=session.handshake.address)
+            self.end(session, PayloadInvalidError.code, f"Protocol violation: {reason}.", "backoff")
+
+    def _full(self, eio_sid: str) -> None:
+        session = self.sessions.get(eio_sid)
+        if session is not None:
+            log.info("slow_consumer", user=_name(session))
+            self.end(session, "slow_consumer", "This socket reads too slowly.", "now")
+
+    async def _handle_eio_connect(self, eio_sid: str, environ: dict[str, Any]) -> None:
+        await super()._handle_eio_connect(eio_sid, environ)
+        headers = {
+            name[5:].replace("_", "-").lower(): value
+            for name, value in environ.items()
+            if name.startswith("HTTP_")
+        }
+        handshake = Handshake(headers, environ["REMOTE_ADDR"], headers.get("origin"))
+        session = Session(eio_sid, self.eio.sockets[eio_sid], handshake)
+        self.sessions[eio_sid] = session
+        session.expect_namespace(self._first_namespace_s)
+
+    async def _handle_eio_disconnect(self, eio_sid: str, reason: str) -> None:
+        session = self.sessions.pop(eio_sid, None)
+        self.environ.pop(eio_sid, None)
+        if session is not None:
+            for connection in session.leave():
+                await self._forget(connection)
+
+    async def _handle_eio_message(self, eio_sid: str, data: str | bytes) -> None:
+        session = self.sessions.get(eio_sid)
+        if session is None or session.socket.ending:
+            return
+        try:
+            await self._take(session, data)
+        except ProtocolViolationError:
+            raise
+        except Exception:
+            log.exception("packet_failed")
+            self.end(session, "internal.error", "Something broke here.", "backoff")
+
+    async def _take(self, session: Session, data: str | bytes) -> None:
+        if isinstance(data, bytes):
+            self._take_attachment(session, data)
+            return
+        if session.binary is not None:
+            raise ProtocolViolationError("text where an attachment was announced")
+        packet = packets.decode(data)
+        if packet.type == packets.CONNECT:
+            await self._handle_connect(session.eio_sid, packet.namespace, packet.text)
+        elif packet.type == packets.DISCONNECT:
+            await self._handle_disconnect(session.eio_sid, packet.namespace)
+        elif packet.type == packets.EVENT:
+            self._take_event(session, packet)
+        elif packet.type == packets.ACK:
+            self.forged_acks += 1  # we ask for none
+        elif packet.type in (packets.BINARY_EVENT, packets.BINARY_ACK):
+            if packet.namespace not in session.connections:
+                raise ProtocolViolationError("binary before the connect")
+            parsed = packets.parse(packet.text)
+            packets.check_placeholders(parsed, packet.attachments)
+            if packet.attachments:
+                session.binary = (packet, parsed, 0)
+            else:
+                self._take_binary(session, packet, parsed)
+        else:
+            raise ProtocolViolationError("a packet that only servers send")
+
+    def _take_attachment(self, session: Session, data: bytes) -> None:
+        if session.binary is None:
+            raise ProtocolViolationError("an attachment that nothing announced")
+        packet, parsed, size = session.binary
+        size += len(data)
+        if size > MAX_ATTACHED:
+            raise ProtocolViolationError("attachments too large")
+        packet = Received(
+            packet.type, packet.namespace, packet.id, packet.text, packet.attachments - 1
+        )
+        session.binary = (packet, parsed, size)
+        if packet.attachments == 0:
+            session.binary = None
+            self._take_binary(session, packet, parsed)
+
+    def _take_binary(self, session: Session, packet: Received, parsed: Any) -> None:
+        """Refuse a binary event where it can be told; nothing here takes bytes."""
+        if packet.type == packets.BINARY_ACK:
+            self.forged_acks += 1
+            return
+        connection = session.connections.get(packet.namespace)
+        _name_of_event(parsed)
+        if connection is not None and packet.id is not None:
+            self._refuse(connection, packet.id, PayloadInvalidError.of("$", "is binary; send text"))
+
+    def _take_event(self, session: Session, packet: Received) -> None:
+        connection = session.connections.get(packet.namespace)
+        if connection is None:
+            if packet.namespace in session.left:
+                return  # on its way when the namespace was left
+            raise ProtocolViolationError("an event before the connect")
+        size = len(packet.text) if packet.text.isascii() else len(packet.text.encode())
+        if size > MAX_COMMAND:
+            too_large = PayloadTooLargeError(f"A command may have {MAX_COMMAND} bytes.")
+            self._refuse(connection, packet.id, too_large)
+            return
+        parsed = packets.parse(packet.text)
+        event = _name_of_event(parsed)
+        payload = parsed[1] if len(parsed) == 2 else None  # noqa: PLR2004 - name and payload
+        if not isinstance(payload, dict):
+            invalid = PayloadInvalidError.of("$", "must be exactly one JSON object")
+            self._refuse(connection, packet.id, invalid)
+            return
+
+        async def work() -> None:
+            CONNECTION.set(connection)
+            answer = await self._door.answer(
+                connection.principal, connection.namespace, event, payload
+            )
+            if packet.id is not None:
+                connection.send(packets.ack_packet(connection.namespace, packet.id, answer))
+
+        if not session.lanes.submit(_lane(payload), size, work):
+            limited = RateLimitedError("Too many commands wait already.", retry_after_ms=1000)
+            self._refuse(connection, packet.id, limited)
+
+    def _refuse(self, connection: Connection, ack_id: int | None, error: DomainError) -> None:
+        if ack_id is not None:
+            answer = orjson.dumps({"ok": False, "error": self._door.refuse(error)})
+            connection.send(packets.ack_packet(connection.namespace, ack_id, answer))
+
+    async def _handle_connect(self, eio_sid: str, namespace: str, data: Any) -> None:
+        """Authenticate, subscribe, and only then register: a failure of any kind is a refusal."""
+        session = self.sessions[eio_sid]
+        if namespace in session.connections or namespace in session.connecting:
+            raise ProtocolViolationError("a namespace connected twice")
+        auth = packets.parse(data) if data else None
+        session.connecting.add(namespace)
+        try:
+            connection = await self._accept(session, namespace, auth)
+        except Refused as refused:
+            self._send_refusal(session, namespace, refused.error)
+            return
+        except Exception as error:  # noqa: BLE001 - the door tells refusals from bugs
+            self._send_refusal(session, namespace, self._door.refuse(error))
+            return
+        finally:
+            session.connecting.discard(namespace)
+        if eio_sid not in self.sessions or session.ended:
+            await self._forget(connection)
+            return
+        session.connections[namespace] = connection
+        session.left.discard(namespace)
+        session.has_namespace()
+        sid = connection.session_id
+        welcome = self._door.welcome(connection.principal, sid)
+        connection.open(
+            packets.control_packet(packets.CONNECT, namespace, connected(sid)),
+            packets.event_packet(
+                namespace, "session.ready", own_fact(self._clock, "session.ready", welcome)
+            ),
+        )
+
+    async def _accept(self, session: Session, namespace: str, auth: Any) -> Connection:
+        if self.draining:
+            raise DrainingError
+        if namespace not in self.namespaces:
+            raise NamespaceUnknownError(_where_to(namespace, self.namespaces))
+        try:
+            async with asyncio.timeout(HANDSHAKE_QUEUE_S):
+                await self._handshakes.acquire()
+        except TimeoutError as error:
+            raise UnavailableError("Too many connect at once.", retry_after_ms=2000) from error
+        try:
+            async with asyncio.timeout(CONNECT_S):
+                principal = await self._authenticate(session, namespace, auth)
+                sid = await self.manager.pre_connect(session.eio_sid, namespace)
+                connection = Connection(namespace, principal, sid, session.socket.queue, session)
+                await self.manager.connect(sid, namespace)
+                try:
+                    await self._arrivals.enter(connection)
+                except BaseException:
+                    await self._forget(connection)
+                    raise
+        except TimeoutError as error:
+            raise UnavailableError from error
+        finally:
+            self._handshakes.release()
+        return connection
+
+    async def _authenticate(self, session: Session, namespace: str, auth: Any) -> Principal:
+        shown = None
+        if isinstance(auth, dict) and isinstance(auth.get("token"), str):
+            client = auth.get("client")
+            shown = (auth["token"], client if isinstance(client, str) else None)
+            known = session.verified.get(shown)
+            if known is not None:
+                return known
+        principal = await self._door.accept(namespace, session.handshake, auth, session.first)
+        session.first = session.first or principal
+        if shown is not None:
+            session.verified[shown] = principal
+        return principal
+
+    def _send_refusal(self, session: Session, namespace: str, error: dict[str, Any]) -> None:
+        body = orjson.dumps({"message": error["message"], "data": error})
+        session.socket.queue.put_nowait(
+            packets.control_packet(packets.CONNECT_ERROR, namespace, body)
+        )
+
+    async def _handle_disconnect(
+        self,
+        eio_sid: str,
+        namespace: str,
+        reason: str | None = None,  # noqa: ARG002 - stock
+    ) -> None:
+        session = self.sessions.get(eio_sid)
+        connection = session.connections.pop(namespace, None) if session is not None else None
+        if session is None or connection is None:
+            return
+        session.left.add(namespace)
+        await self._forget(connection)
+        if not session.connections:
+            session.expect_namespace(self._first_namespace_s)
+
+    async def _forget(self, connection: Connection) -> None:
+        self._arrivals.leave(connection)
+        await self.manager.disconnect(connection.session_id, connection.namespace)
+
+
+def _name_of_event(parsed: Any) -> str:
+    if (
+        not isinstance(parsed, list)
+        or not parsed
+        or not isinstance(parsed[0], str)
+        or parsed[0] in packets.RESERVED
+    ):
+        raise ProtocolViolationError("a bad event")
+    return parsed[0]
+
+
+def _lane(payload: dict[str, Any]) -> str:
+    """Commands about one room, or one message, keep their order; others don't wait for them."""
+    for name in ("room_id", "message_id"):
+        key = payload.get(name)
+        if isinstance(key, str):
+            return key
+    return ""
+
+
+def _where_to(namespace: str, namespaces: list[str]) -> str:
+    if namespace != "/":
+        return NamespaceUnknownError.title
+    *others, last = namespaces
+    return f"Connect to one of the namespaces {', '.join(others)} and {last}."
+
+
+def _name(session: Session) -> str:
+    return session.first.name if session.first is not None else ""

@@ -1,0 +1,219 @@
+"""Who listens on this node: users with their connections, rooms with their listeners."""
+
+import asyncio
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, Final, Protocol
+from uuid import UUID
+
+from chatserver.kernel.events import Committed
+from chatserver.kernel.principal import Principal
+from chatserver.realtime.stream import RoomStream
+
+MAX_WATCHED: Final = 100
+REMEMBERED_S: Final = 60.0
+
+
+class Outlet(Protocol):
+    """Where a connection's packets go: it takes them at once and keeps its own bound."""
+
+    def put_nowait(self, item: Any) -> None: ...
+
+
+class Connection:
+    """One namespace of one engine connection, with the principal it was accepted for.
+
+    Until it is opened it keeps what it gets, so that nothing is seen before `session.ready`.
+    """
+
+    __slots__ = ("_kept", "namespace", "outlet", "principal", "session", "session_id", "watched")
+
+    def __init__(
+        self,
+        namespace: str,
+        principal: Principal,
+        session_id: str,
+        outlet: Outlet,
+        session: Any = None,
+    ) -> None:
+        self.namespace = namespace
+        self.principal = principal
+        self.session_id = session_id
+        self.outlet = outlet
+        self.session = session
+        self.watched: set[UUID] = set()
+        self._kept: list[Any] | None = []
+
+    def send(self, packet: Any) -> None:
+        if self._kept is None:
+            self.outlet.put_nowait(packet)
+        else:
+            self._kept.append(packet)
+
+    def open(self, *first: Any) -> None:
+        """Send these, then what came meanwhile, and from now on everything at once."""
+        kept, self._kept = self._kept, None
+        for packet in (*first, *(kept or ())):
+            self.outlet.put_nowait(packet)
+
+
+@dataclass(slots=True)
+class Noted:
+    """A membership effect that happened while the same user's rooms were being read."""
+
+    seq: int | None
+    entered: bool
+
+
+@dataclass(slots=True, eq=False)
+class Listener:
+    """A user with live connections here. Being a member of a room is being subscribed to it."""
+
+    user_id: UUID
+    connections: dict[str, set[Connection]] = field(default_factory=dict)
+    rooms: set[UUID] = field(default_factory=set)
+    version: int | None = None
+    noted: dict[UUID, Noted] | None = None
+    loading: asyncio.Task[None] | None = None
+
+    def in_namespace(self, namespace: str) -> Iterable[Connection]:
+        return self.connections.get(namespace, ())
+
+
+class Buckets(Protocol):
+    """What the hub tells the bus: whose messages this node needs."""
+
+    def retain_room(self, room_id: UUID) -> None: ...
+    def release_room(self, room_id: UUID) -> None: ...
+    def retain_user(self, user_id: UUID) -> None: ...
+    def release_user(self, user_id: UUID) -> None: ...
+
+
+class Views:
+    """Which namespace sees which facts. One sees every sequenced fact, in order, without holes."""
+
+    def __init__(self, whole: str, parts: dict[str, frozenset[str]]) -> None:
+        self.whole = whole
+        self._parts: dict[str, tuple[str, ...]] = {}
+        for namespace, types in parts.items():
+            for name in types:
+                self._parts[name] = (*self._parts.get(name, ()), namespace)
+
+    def of(self, fact: Committed) -> tuple[str, ...]:
+        parts = self._parts.get(fact.type, ())
+        if fact.seq is None:
+            return parts or (self.whole,)
+        return (self.whole, *parts)
+
+
+class Hub:
+    """The lists themselves. What is delivered, and when, is decided in `recovery`."""
+
+    def __init__(self, buckets: Buckets) -> None:
+        self.listeners: dict[UUID, Listener] = {}
+        self.streams: dict[UUID, RoomStream] = {}
+        self._buckets = buckets
+        self._past: dict[UUID, tuple[float, int]] = {}
+
+    def connections(self) -> Iterator[Connection]:
+        for listener in self.listeners.values():
+            for group in listener.connections.values():
+                yield from group
+
+    def add(self, connection: Connection) -> Listener:
+        user_id = connection.principal.user_id
+        listener = self.listeners.get(user_id)
+        if listener is None:
+            listener = self.listeners[user_id] = Listener(user_id)
+            self._buckets.retain_user(user_id)
+        listener.connections.setdefault(connection.namespace, set()).add(connection)
+        return listener
+
+    def remove(self, connection: Connection) -> None:
+        """Forget a connection, and its user with all rooms when it was the last one."""
+        for room_id in list(connection.watched):
+            self.unwatch(connection, room_id)
+        listener = self.listeners.get(connection.principal.user_id)
+        if listener is None:
+            return
+        group = listener.connections.get(connection.namespace, set())
+        group.discard(connection)
+        if not group:
+            listener.connections.pop(connection.namespace, None)
+        if not listener.connections:
+            for room_id in list(listener.rooms):
+                self.leave(listener, room_id)
+            del self.listeners[listener.user_id]
+            self._buckets.release_user(listener.user_id)
+
+    def add_stream(self, stream: RoomStream) -> None:
+        self.streams[stream.room_id] = stream
+        self._buckets.retain_room(stream.room_id)
+
+    def enter(self, listener: Listener, stream: RoomStream) -> None:
+        """Subscribe a listener, unless he or the stream is gone by now."""
+        if (
+            self.listeners.get(listener.user_id) is listener
+            and self.streams.get(stream.room_id) is stream
+        ):
+            listener.rooms.add(stream.room_id)
+            stream.listeners.add(listener)
+
+    def leave(self, listener: Listener, room_id: UUID) -> None:
+        listener.rooms.discard(room_id)
+        stream = self.streams.get(room_id)
+        if stream is not None:
+            stream.listeners.discard(listener)
+            for group in listener.connections.values():
+                for connection in group:
+                    connection.watched.discard(room_id)
+                    stream.watchers.discard(connection)
+            self.drop_if_unheard(stream)
+
+    def watch(self, connection: Connection, stream: RoomStream) -> None:
+        connection.watched.add(stream.room_id)
+        stream.watchers.add(connection)
+
+    def unwatch(self, connection: Connection, room_id: UUID) -> None:
+        connection.watched.discard(room_id)
+        stream = self.streams.get(room_id)
+        if stream is not None:
+            stream.watchers.discard(connection)
+            self.drop_if_unheard(stream)
+
+    def drop(self, stream: RoomStream) -> None:
+        """Forget a room, whoever listens."""
+        if self.streams.get(stream.room_id) is not stream:
+            return
+        del self.streams[stream.room_id]
+        for listener in stream.listeners:
+            listener.rooms.discard(stream.room_id)
+        for connection in stream.watchers:
+            connection.watched.discard(stream.room_id)
+        stream.listeners.clear()
+        stream.watchers.clear()
+        stream.stop()
+        self._buckets.release_room(stream.room_id)
+        self._remember(stream)
+
+    def past_head(self, room_id: UUID) -> int:
+        """How far a room was shown before it was last dropped: no one is shown that again."""
+        return self._past.get(room_id, (0.0, 0))[1]
+
+    def forget(self, room_id: UUID) -> None:
+        self._past.pop(room_id, None)
+
+    def drop_if_unheard(self, stream: RoomStream) -> None:
+        """Forget a room without listeners, unless what it has still to show may let someone in."""
+        heard = stream.listeners or stream.watchers or stream.expected
+        if not heard and stream.head >= stream.tip:
+            self.drop(stream)
+
+    def _remember(self, stream: RoomStream) -> None:
+        now = asyncio.get_running_loop().time()
+        self._past.pop(stream.room_id, None)
+        self._past[stream.room_id] = (now, stream.head)
+        for room_id, (at, _) in list(islice(self._past.items(), 2)):
+            if at < now - REMEMBERED_S:
+                del self._past[room_id]

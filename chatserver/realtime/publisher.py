@@ -1,0 +1,184 @@
+"""Telling the other nodes, without ever waiting for them: a bounded queue and one task."""
+
+import asyncio
+import contextlib
+import random
+import zlib
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+from uuid import UUID
+
+import structlog
+
+from chatserver.kernel.events import Committed
+from chatserver.realtime import envelope
+from chatserver.realtime.envelope import NO_TARGET, Kind, Seal
+from chatserver.realtime.ports import Changes, Closing
+from chatserver.realtime.redis import AWAY, RedisLink
+
+log = structlog.get_logger(__name__)
+
+BUCKETS: Final = 1024
+BATCH: Final = 256
+DEADLINE_S: Final = 1.0
+MAX_WAITING: Final = 10_000
+MAX_WAITING_BYTES: Final = 16 << 20
+LONGEST_BACK_OFF_S: Final = 2.0
+# Beyond this many people the fact itself goes once to the room; they get a reference to it.
+MANY: Final = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BusSettings:
+    """Where the bus is. `key` authenticates the nodes of one deployment, `prefix` names it."""
+
+    url: str = field(repr=False)
+    key: bytes = field(repr=False)
+    prefix: str = "chatserver"
+
+
+def bucket(of: UUID) -> int:
+    return zlib.crc32(of.bytes) % BUCKETS
+
+
+@dataclass(slots=True)
+class Published:
+    """What was done, for metrics."""
+
+    sent: int = 0
+    dropped: int = 0
+    failures: int = 0
+
+
+class BusPublisher:
+    """A `Broadcaster` for workers and scripts; nodes use it as their half of the bus.
+
+    When Redis is away messages are dropped and counted: the event log has what they said.
+    """
+
+    def __init__(self, settings: BusSettings, origin: str) -> None:
+        self.counters = Published()
+        self.prefix = settings.prefix
+        self.seal = Seal(settings.key, origin.encode())
+        self._link = RedisLink(settings.url)
+        self._waiting: deque[tuple[str, bytes]] = deque()
+        self._bytes = 0
+        self._filled = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._failures = 0
+        self._retry_at = 0.0
+
+    async def start(self) -> None:
+        self._task = asyncio.create_task(self._run())
+
+    async def stop(self) -> None:
+        """Send what waits, for at most a second, and close."""
+        deadline = asyncio.get_running_loop().time() + DEADLINE_S
+        while self._waiting and asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(0.01)
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+        await self._link.drop()
+
+    def publish(self, facts: Sequence[Committed]) -> None:
+        for fact in facts:
+            for channel, data in self._envelopes(fact):
+                self.put(channel, data)
+
+    def close(self, closing: Closing) -> None:
+        self.put(
+            f"{self.prefix}:all",
+            self.seal.close(Kind.CLOSING, NO_TARGET, envelope.closing_body(closing)),
+        )
+
+    def publish_changes(self, changes: Changes) -> None:
+        for kind, body in envelope.change_bodies(changes):
+            self.put(f"{self.prefix}:all", self.seal.close(kind, NO_TARGET, body))
+
+    def put(self, channel: str, data: bytes) -> None:
+        if len(self._waiting) >= MAX_WAITING or self._bytes + len(data) > MAX_WAITING_BYTES:
+            self.counters.dropped += 1
+            return
+        self._waiting.append((channel, data))
+        self._bytes += len(data)
+        self._filled.set()
+
+    def _envelopes(self, fact: Committed) -> Iterator[tuple[str, bytes]]:
+        room_id, seq = fact.room_id, fact.seq
+        people = set(fact.audience)
+        if room_id is None or seq is None:
+            body = envelope.fact_body(fact)
+            if room_id is not None and not fact.audience:
+                yield self._to_room(Kind.FACT, room_id, body)
+            for user_id in people:
+                yield self._to_user(Kind.FACT, user_id, body)
+            return
+        people.update(fact.effect.entered, fact.effect.left)
+        reference = envelope.reference_body(room_id, seq)
+        kind, body = Kind.REFERENCE, reference
+        if len(fact.body) <= envelope.MAX_BYTES:
+            packed = envelope.fact_body(fact)
+            if len(packed) <= envelope.MAX_BYTES:
+                kind, body = Kind.FACT, packed
+        yield self._to_room(kind, room_id, body)
+        if len(people) > MANY:
+            kind, body = Kind.REFERENCE, reference
+        for user_id in people:
+            yield self._to_user(kind, user_id, body)
+
+    def _to_room(self, kind: Kind, room_id: UUID, body: bytes) -> tuple[str, bytes]:
+        return f"{self.prefix}:r{bucket(room_id)}", self.seal.close(kind, room_id.bytes, body)
+
+    def _to_user(self, kind: Kind, user_id: UUID, body: bytes) -> tuple[str, bytes]:
+        return f"{self.prefix}:u{bucket(user_id)}", self.seal.close(kind, user_id.bytes, body)
+
+    async def _run(self) -> None:
+        while True:
+            await self._filled.wait()
+            batch = self._take()
+            try:
+                async with asyncio.timeout(DEADLINE_S):
+                    await self._send(batch)
+            except AWAY as error:
+                await self._fail(len(batch), error)
+            else:
+                if self._failures:
+                    log.info("bus_publisher_back")
+                self._failures = 0
+                self.counters.sent += len(batch)
+
+    def _take(self) -> list[tuple[str, bytes]]:
+        batch: list[tuple[str, bytes]] = []
+        while self._waiting and len(batch) < BATCH:
+            item = self._waiting.popleft()
+            self._bytes -= len(item[1])
+            batch.append(item)
+        if not self._waiting:
+            self._filled.clear()
+        return batch
+
+    async def _send(self, batch: Iterable[tuple[str, bytes]]) -> None:
+        if not self._link.is_open:
+            if asyncio.get_running_loop().time() < self._retry_at:
+                raise ConnectionError("still backing off")
+            await self._link.open()
+        commands: list[tuple[str | bytes, ...]] = [("PUBLISH", *item) for item in batch]
+        await self._link.send_all(commands)
+        for _ in commands:
+            await self._link.receive()
+
+    async def _fail(self, lost: int, error: Exception) -> None:
+        now = asyncio.get_running_loop().time()
+        self.counters.dropped += lost
+        if now >= self._retry_at:
+            if not self._failures:
+                log.warning("bus_publisher_away", error=repr(error))
+            self.counters.failures += 1
+            self._failures += 1
+            longest = min(0.1 * 2**self._failures, LONGEST_BACK_OFF_S)
+            self._retry_at = now + random.uniform(longest / 2, longest)  # noqa: S311 - jitter
+            await self._link.drop()

@@ -1,0 +1,145 @@
+"""The outermost layer of the HTTP door: every request gets an answer of ours, and a log line."""
+
+import math
+import time
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from typing import Any, Final, TypeAlias
+
+import orjson
+import structlog
+from aiohttp import hdrs, web
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.typedefs import Middleware
+
+from chatserver.kernel.errors import (
+    DomainError,
+    MethodNotAllowedError,
+    PayloadTooLargeError,
+    RouteNotFoundError,
+)
+from chatserver.kernel.principal import Principal
+from chatserver.transport import refusals
+from chatserver.transport.errors import (
+    MalformedRequestError,
+    MediaTypeError,
+    OriginRefusedError,
+    SlowBodyError,
+)
+from chatserver.transport.tracing import Trace, trace_of
+
+Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+TRACE: Final = web.RequestKey("trace", Trace)
+PRINCIPAL: Final = web.RequestKey("principal", Principal)
+# Set by handlers that balancers and probes call all day.
+QUIET: Final = web.RequestKey("quiet", bool)
+
+PROBLEM: Final = "application/problem+json"
+_OF_STATUS: Final[dict[int, type[DomainError]]] = {
+    HTTPStatus.FORBIDDEN: OriginRefusedError,  # only aiohttp-cors says it
+    HTTPStatus.NOT_FOUND: RouteNotFoundError,
+    HTTPStatus.METHOD_NOT_ALLOWED: MethodNotAllowedError,
+    HTTPStatus.REQUEST_TIMEOUT: SlowBodyError,
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: PayloadTooLargeError,
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE: MediaTypeError,
+}
+
+log = structlog.get_logger()
+
+
+def json_answer(body: bytes, status: int = HTTPStatus.OK) -> web.Response:
+    return web.Response(body=body, status=status, content_type="application/json")
+
+
+def refuse(error: DomainError, trace_id: str) -> web.Response:
+    """Answer a refusal as `application/problem+json`, with the headers that belong to it."""
+    return _problem(refusals.problem(refusals.refusal(error, trace_id), error.title))
+
+
+def give_up(trace_id: str) -> web.Response:
+    """Answer that something broke here; the caller must have logged it."""
+    return _problem(refusals.problem(refusals.bug(trace_id), "Internal error."))
+
+
+def answers(*, bypass: tuple[str, ...] = ()) -> Middleware:
+    """Make the middleware. Paths that begin with one of `bypass` answer for themselves."""
+
+    @web.middleware
+    async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if bypass and request.path.startswith(bypass):
+            return await handler(request)
+        trace = request[TRACE] = trace_of(request.headers)
+        started = time.monotonic()
+        with structlog.contextvars.bound_contextvars(
+            request_id=trace.request_id, trace_id=trace.trace_id
+        ):
+            response = await _answered(request, handler, trace.trace_id)
+            finish(response, trace)
+            _log(request, response.status, time.monotonic() - started)
+        return response
+
+    return answer
+
+
+async def _answered(request: web.Request, handler: Handler, trace_id: str) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except DomainError as error:
+        return refuse(error, trace_id)
+    except web.HTTPException as error:
+        return _translated(error, trace_id)
+    except (web.RequestPayloadError, HttpProcessingError):
+        return refuse(MalformedRequestError("The body ends in the middle."), trace_id)
+    except ConnectionError:
+        raise  # nobody is left to answer
+    except Exception:
+        log.exception("request_failed")
+        return give_up(trace_id)
+
+
+def _translated(error: web.HTTPException, trace_id: str) -> web.Response:
+    # What aiohttp and aiohttp-cors say by themselves; their texts quote the request.
+    if error.status < HTTPStatus.BAD_REQUEST:
+        raise error
+    if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        log.error("request_failed", exc_info=error)
+        return give_up(trace_id)
+    response = refuse(_OF_STATUS.get(error.status, MalformedRequestError)(), trace_id)
+    if isinstance(error, web.HTTPMethodNotAllowed):
+        response.headers[hdrs.ALLOW] = ", ".join(sorted(error.allowed_methods))
+    return response
+
+
+def _problem(said: dict[str, Any]) -> web.Response:
+    response = web.Response(body=orjson.dumps(said), status=said["status"], content_type=PROBLEM)
+    if said["retry_after_ms"] is not None:
+        response.headers[hdrs.RETRY_AFTER] = str(max(1, math.ceil(said["retry_after_ms"] / 1000)))
+    if response.status == HTTPStatus.UNAUTHORIZED:
+        response.headers[hdrs.WWW_AUTHENTICATE] = 'Bearer realm="chatserver"'
+    return response
+
+
+def finish(response: web.StreamResponse, trace: Trace) -> None:
+    """Set the headers that every answer has."""
+    if response.prepared:
+        return  # a stream or an upgrade has sent its headers already
+    response.headers[hdrs.SERVER] = "chatserver"
+    response.headers["X-Request-Id"] = trace.request_id
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers.setdefault(hdrs.CACHE_CONTROL, "no-store")
+
+
+def _log(request: web.Request, status: int, seconds: float) -> None:
+    # The pattern and not the path: neither ids nor queries belong into a log.
+    resource = request.match_info.route.resource
+    principal = request.get(PRINCIPAL)
+    write = log.debug if request.get(QUIET) and status < HTTPStatus.BAD_REQUEST else log.info
+    write(
+        "http_request",
+        method=request.method,
+        route=resource.canonical if resource is not None else None,
+        status=status,
+        ms=round(seconds * 1000, 1),
+        client=principal.client_slug if principal is not None else None,
+    )

@@ -1,0 +1,188 @@
+"""AsyncAPI 3.0 of the Socket.IO namespaces, from the registry."""
+
+from typing import Any, Final
+
+from chatserver.transport.documents import fixed
+from chatserver.transport.documents.schemas import Schema, Schemas
+from chatserver.transport.registry import FactSpec, Operation, Registry, who
+
+_SCHEMAS: Final = {"Actor": fixed.ACTOR, "Error": fixed.SOCKET_ERROR}
+_ERROR: Final = {"$ref": "#/components/schemas/Error"}
+
+
+def asyncapi(registry: Registry) -> dict[str, Any]:
+    """Describe every namespace: its commands with their acks, and its facts."""
+    schemas = Schemas(registry)
+    messages: dict[str, Any] = {}
+    channels: dict[str, Any] = {}
+    operations: dict[str, Any] = {}
+    for namespace in namespaces_of(registry):
+        commands = commands_of(registry, namespace)
+        facts = facts_of(registry, namespace)
+        for command in commands:
+            messages[command.name] = _command(schemas, command)
+            messages[_ack_name(command)] = _ack(schemas, command)
+            operations[f"{_key(namespace)}.{command.name}"] = _receive(namespace, command)
+        for fact in facts:
+            messages[fact.name] = _fact(schemas, fact)
+        if facts:
+            operations[f"{_key(namespace)}.facts"] = _send(namespace, facts)
+        names = [name for each in commands for name in (each.name, _ack_name(each))]
+        channels[_key(namespace)] = {
+            "address": namespace,
+            "title": namespace,
+            "messages": {
+                name: {"$ref": f"#/components/messages/{name}"}
+                for name in (*names, *(fact.name for fact in facts))
+            },
+        }
+    return {
+        "asyncapi": "3.0.0",
+        "info": {
+            "title": fixed.INFO["title"],
+            "version": fixed.INFO["version"],
+            "description": _TEXT,
+            "license": {"name": "Apache-2.0"},
+        },
+        "defaultContentType": "application/json",
+        "servers": {
+            "socketio": {
+                "host": "{host}",
+                "protocol": "wss",
+                "pathname": "/socket.io/",
+                "description": "Socket.IO 4 (Engine.IO 4), WebSocket or long-polling.",
+                "variables": {"host": {"default": "localhost"}},
+                "security": [{"$ref": "#/components/securitySchemes/token"}],
+            }
+        },
+        "channels": channels,
+        "operations": operations,
+        "components": {
+            "messages": dict(sorted(messages.items())),
+            "schemas": schemas.used_by(messages) | _SCHEMAS,
+            "securitySchemes": {
+                "token": {
+                    "type": "apiKey",
+                    "in": "user",
+                    "description": "A scoped key, in `auth: {token}` of each namespace.",
+                }
+            },
+        },
+    }
+
+
+def namespaces_of(registry: Registry) -> list[str]:
+    commands = {name for each in registry.operations.values() for name in each.namespaces}
+    return sorted(commands | {name for each in registry.facts.values() for name in each.namespaces})
+
+
+def commands_of(registry: Registry, namespace: str) -> list[Operation]:
+    found = (each for each in registry.operations.values() if namespace in each.namespaces)
+    return sorted(found, key=lambda each: each.name)
+
+
+def facts_of(registry: Registry, namespace: str) -> list[FactSpec]:
+    found = (each for each in registry.facts.values() if namespace in each.namespaces)
+    return sorted(found, key=lambda each: each.name)
+
+
+_TEXT: Final = (
+    "Every command is one JSON object and is acknowledged: `{ok: true, data}` or"
+    " `{ok: false, error}`. The ack of a write means that it is committed. Facts with a `seq` are"
+    " in the log of their room and can be read again; callers ignore members that they don't know."
+)
+
+
+def _key(namespace: str) -> str:
+    return namespace.strip("/") or "root"
+
+
+def _ack_name(command: Operation) -> str:
+    return f"{command.name}.ack"
+
+
+def _ref(namespace: str, message: str) -> dict[str, str]:
+    return {"$ref": f"#/channels/{_key(namespace)}/messages/{message}"}
+
+
+def _receive(namespace: str, command: Operation) -> dict[str, Any]:
+    channel = {"$ref": f"#/channels/{_key(namespace)}"}
+    return {
+        "action": "receive",
+        "title": command.name,
+        "summary": command.summary,
+        "channel": channel,
+        "messages": [_ref(namespace, command.name)],
+        "reply": {"channel": channel, "messages": [_ref(namespace, _ack_name(command))]},
+        "tags": [{"name": command.noun}],
+    }
+
+
+def _send(namespace: str, facts: list[FactSpec]) -> dict[str, Any]:
+    return {
+        "action": "send",
+        "title": f"Facts of {namespace}",
+        "channel": {"$ref": f"#/channels/{_key(namespace)}"},
+        "messages": [_ref(namespace, fact.name) for fact in facts],
+    }
+
+
+def _command(schemas: Schemas, command: Operation) -> dict[str, Any]:
+    scope = f" and the scope `{command.scope.value}`" if command.scope is not None else ""
+    said = f"{command.description}\n\nTakes {who(command)}{scope}.".strip()
+    return {
+        "name": command.name,
+        "title": command.name,
+        "summary": command.summary,
+        "description": said,
+        "payload": schemas.sent(command.request),
+    }
+
+
+def _ack(schemas: Schemas, command: Operation) -> dict[str, Any]:
+    done = _object(ok={"const": True}, data=schemas.given(command.response))
+    refused = _object(ok={"const": False}, error=_ERROR)
+    return {
+        "name": _ack_name(command),
+        "title": f"Ack of {command.name}",
+        "payload": {"oneOf": [done, refused]},
+        "x-errors": sorted({error.code for error in command.errors}),
+    }
+
+
+def _fact(schemas: Schemas, fact: FactSpec) -> dict[str, Any]:
+    data = schemas.given(fact.data_model)
+    return {
+        "name": fact.name,
+        "title": fact.name,
+        "summary": fact.summary,
+        "payload": _envelope(fact, data) if fact.enveloped else data,
+        "x-sequenced": fact.sequenced,
+    }
+
+
+def _envelope(fact: FactSpec, data: Schema) -> Schema:
+    members: dict[str, Schema] = {
+        "v": {"const": 1},
+        "type": {"const": fact.name},
+        "id": {"type": "string", "format": "uuid"},
+        "ts": {"type": "string", "format": "date-time"},
+        "actor": {"$ref": "#/components/schemas/Actor"},
+        "data": data,
+    }
+    optional: dict[str, Schema] = {"client_msg_id": {"type": "string"}}
+    room = {"type": "string", "format": "uuid"}
+    if fact.sequenced:
+        members |= {
+            "room_id": room,
+            "epoch": {"type": "string"},
+            "seq": {"type": "integer", "minimum": 1},
+        }
+    else:
+        optional["room_id"] = room
+    whole = _object(**members)
+    return whole | {"properties": members | optional}
+
+
+def _object(**members: Schema) -> Schema:
+    return {"type": "object", "required": list(members), "properties": members}

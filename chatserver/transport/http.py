@@ -1,0 +1,157 @@
+"""The REST door: finds the operation of a route, asks the registry, and says what came of it."""
+
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Any, Final
+
+import structlog
+from aiohttp import hdrs, web
+
+from chatserver.kernel.errors import (
+    ErrorKind,
+    PayloadInvalidError,
+    RouteNotFoundError,
+)
+from chatserver.kernel.principal import Principal
+from chatserver.kernel.wire import Answer, Request
+from chatserver.transport import bodies, idempotency
+from chatserver.transport.answers import PRINCIPAL, TRACE, json_answer
+from chatserver.transport.credentials import (
+    Identify,
+    Network,
+    Sender,
+    address_of,
+    check_origin,
+    refuse_key_in_query,
+    token_of,
+)
+from chatserver.transport.registry import Operation, Registry, Route, admit, parse, run
+
+PREFIX: Final = "/api/v1"
+# These take their values from the query, the others from the body.
+QUERY_METHODS: Final = frozenset({"GET", "DELETE"})
+
+
+class RestDoor:
+    """All routes of a registry, under `/api/v1`."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        *,
+        identify: Identify,
+        store: idempotency.Store,
+        trusted_proxies: Sequence[Network] = (),
+    ) -> None:
+        self._registry = registry
+        self._identify = identify
+        self._store = store
+        self._trusted_proxies = trusted_proxies
+
+    def attach(self, app: web.Application) -> None:
+        """Add the routes. Fixed paths come first: `/rooms/all` is no room called `all`."""
+        for route in sorted(self._registry.routes, key=_specific_first):
+            entry = _Entry(self, route, self._registry.operations[route.operation])
+            path = PREFIX + route.path
+            if route.method == hdrs.METH_GET:
+                app.router.add_get(path, entry.answer, expect_handler=_go_on)
+            else:
+                app.router.add_route(route.method, path, entry.answer, expect_handler=_go_on)
+
+    async def admitted(self, request: web.Request, operation: Operation) -> Principal:
+        """Tell who asks, and that he may."""
+        sender = Sender(
+            address=address_of(
+                request.remote,
+                ",".join(request.headers.getall("X-Forwarded-For", ())),
+                self._trusted_proxies,
+            ),
+            origin=request.headers.get(hdrs.ORIGIN),
+            client_slug=request.headers.get("X-Client"),
+        )
+        principal = await self._identify(token_of(request), sender)
+        request[PRINCIPAL] = principal
+        structlog.contextvars.bind_contextvars(client=principal.client_slug)
+        check_origin(principal, sender.origin)
+        admit(operation, principal)
+        return principal
+
+    async def once(
+        self, request: web.Request, principal: Principal, sent: dict[str, Any], entry: "_Entry"
+    ) -> web.Response:
+        """Run an operation; with an `Idempotency-Key` only if its key is new."""
+        asked = entry.parsed(request.match_info, sent)
+        key = idempotency.key_of(request)
+        if key is None:
+            return await entry.run(principal, asked)
+        use = idempotency.use_of(
+            principal, key, method=request.method, path=request.path, sent=sent
+        )
+        return await idempotency.once(
+            self._store, use, request[TRACE].trace_id, lambda: entry.run(principal, asked)
+        )
+
+
+class _Entry:
+    """One route and the operation behind it."""
+
+    def __init__(self, door: RestDoor, route: Route, operation: Operation) -> None:
+        self._door = door
+        self._route = route
+        self._operation = operation
+        self._as_text = route.method in QUERY_METHODS
+        self._known = frozenset(operation.request.model_fields) if self._as_text else frozenset()
+        self._missing = next(
+            (error for error in operation.errors if error.kind is ErrorKind.NOT_FOUND),
+            RouteNotFoundError,
+        )
+
+    async def answer(self, request: web.Request) -> web.Response:
+        refuse_key_in_query(request, self._known)
+        principal = await self._door.admitted(request, self._operation)
+        return await self._door.once(request, principal, await self._sent(request), self)
+
+    async def _sent(self, request: web.Request) -> dict[str, Any]:
+        query = bodies.read_query(request)
+        if self._as_text:
+            await bodies.refuse_body(request)
+            sent: dict[str, Any] = dict(query)
+        else:
+            for name in query:
+                raise PayloadInvalidError.of(bodies.printable(name), "is not taken from the query")
+            sent = await bodies.read_object(request)
+        for name in request.match_info:
+            if name in sent:
+                raise PayloadInvalidError.of(name, "stands in the path already")
+        return sent
+
+    def parsed(self, members: dict[str, str], sent: dict[str, Any]) -> Request:
+        """Check what was sent; an id in the path that can't be one names nothing: not found."""
+        try:
+            return parse(self._operation.request, sent | dict(members), as_text=self._as_text)
+        except PayloadInvalidError as error:
+            wrong = {issue["field"].partition(".")[0] for issue in error.issues}
+            if wrong.isdisjoint(members):
+                raise
+            raise self._missing from None
+
+    async def run(self, principal: Principal, asked: Request) -> web.Response:
+        given = await run(self._operation, principal, asked)
+        return json_answer(given.__pydantic_serializer__.to_json(given), self._status(given))
+
+    def _status(self, given: Answer) -> int:
+        if self._route.status == HTTPStatus.CREATED and given.is_repeat:
+            return HTTPStatus.OK
+        return self._route.status
+
+
+async def _go_on(request: web.Request) -> None:
+    # An expectation that we don't know may be ignored; aiohttp would answer 417 in plain text.
+    if request.headers.get(hdrs.EXPECT, "").lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # it does not belong to the answer
+
+
+def _specific_first(route: Route) -> tuple[list[bool], str]:
+    # aiohttp makes one resource only of routes that are added one after the other.
+    return [part.startswith("{") for part in route.path.split("/")], route.path
