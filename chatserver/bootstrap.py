@@ -1,0 +1,200 @@
+"""The one place where objects are built: for the server, for workers and for the command line."""
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Final, TypeVar
+
+from chatserver.api_keys.identity import Identifier
+from chatserver.api_keys.policies import KeyLife
+from chatserver.api_keys.repository import KeyFamilyRepository, ScopedKeyLookup
+from chatserver.api_keys.service import ApiKeyService
+from chatserver.chat.catch_up import CatchUpService
+from chatserver.chat.repository import ChatLog, ChatRepository
+from chatserver.chat.service import Announcer, ChatService
+from chatserver.chat.writer import MessageWriter
+from chatserver.clients.repository import ClientKeyRepository, ClientRepository, MasterKeyLookup
+from chatserver.clients.service import ClientService, MasterKeyService
+from chatserver.infra.cluster import Generation
+from chatserver.infra.cursors import CursorSeal
+from chatserver.infra.database import Database
+from chatserver.infra.idempotency import IdempotencyStore
+from chatserver.infra.jobs import DISPATCH_OUTBOX, Doorbell
+from chatserver.infra.lazily import LazyNotes
+from chatserver.infra.secrets import KeyHasher, SecretBox
+from chatserver.infra.slow_hash import SlowHasher
+from chatserver.infra.unit_of_work import UnitOfWork, Units
+from chatserver.kernel.events import Committed
+from chatserver.kernel.opening import Open
+from chatserver.kernel.principal import Principal
+from chatserver.reactions import has_later
+from chatserver.realtime.ports import Broadcaster, Closing
+from chatserver.realtime.publisher import BusPublisher, BusSettings
+from chatserver.rooms.members import MemberService
+from chatserver.rooms.repository import RoomRepository
+from chatserver.rooms.service import RoomService
+from chatserver.settings import Settings
+from chatserver.users.repository import UserRepository
+from chatserver.users.service import UserService
+
+Service = TypeVar("Service")
+
+_BUS_KEY: Final = b"chatserver bus v1|"
+
+
+class Container:
+    """Everything of one process. Services come as `Open[...]`: a block is a transaction.
+
+    A process without sockets publishes over the bus; the server puts its engine in `broadcaster`.
+    """
+
+    def __init__(self, settings: Settings, *, name: str = "chatserver") -> None:
+        self.settings = settings
+        self.database = Database(settings.database_url.get_secret_value(), name=name)
+        self.generation = Generation(self.database)
+        self.doorbell = Doorbell(settings.queue_url)
+        self.hasher = KeyHasher(settings.key_pepper.get_secret_value())
+        self.slow = SlowHasher()
+        self.box = SecretBox.from_text([key.get_secret_value() for key in settings.secret_keys])
+        self.bus = BusSettings(
+            url=settings.redis_url.get_secret_value(),
+            key=hashlib.sha256(_BUS_KEY + settings.key_pepper.get_secret_value().encode()).digest(),
+        )
+        self.publisher = BusPublisher(self.bus, settings.node_id)
+        self.broadcaster: Broadcaster = self.publisher
+        self.masters = MasterKeyLookup(self.database)
+        self.life = KeyLife(grace=timedelta(seconds=settings.key_grace_s))
+        self.scoped = ScopedKeyLookup(self.database, idle=self.life.idle)
+        self.used_masters = LazyNotes(self.masters.touch)
+        self.used_scoped = LazyNotes(self.scoped.touch)
+        self.identifier = Identifier(
+            operator_key=settings.operator_key.get_secret_value(),
+            hasher=self.hasher,
+            slow=self.slow,
+            masters=self.masters,
+            scoped=self.scoped,
+            used=self._used,
+        )
+        self.answers = IdempotencyStore(self.database, self.box)
+        self._units = Units(
+            self.database,
+            generation=self.generation,
+            publish=self._publish,
+            has_later=has_later,
+            ring=lambda: self.doorbell.ring([DISPATCH_OUTBOX]),
+        )
+        self.open_clients = self.open(self._clients)
+        self.open_master_keys = self.open(self._master_keys)
+        self.open_users = self.open(self._users)
+        self.open_api_keys = self.open(self._api_keys)
+        self.open_rooms = self.open(self._rooms)
+        self.open_members = self.open(self._members)
+        self.messages = ChatRepository(self.database)
+        self.log = ChatLog(self.messages, self.generation)
+        self.writer = MessageWriter(
+            self.messages,
+            Announcer(self.messages, publish=self._publish, generation=self.generation),
+        )
+        limits = settings.limits
+        self.chat = ChatService(
+            writer=self.writer,
+            repository=self.messages,
+            rooms=self.open_rooms,
+            people=self.open_users,
+            characters=limits.text_characters,
+            octets=limits.text_bytes,
+        )
+        self.catch_up = CatchUpService(
+            repository=self.messages,
+            rooms=self.open_rooms,
+            members=self.open_members,
+            seal=CursorSeal(self.box),
+            generation=self.generation,
+        )
+        self._lazily: list[asyncio.Task[None]] = []
+
+    def open(self, build: Callable[[UnitOfWork], Service]) -> Open[Service]:
+        """Give the `Open` of a builder: the block is the transaction, facts are shown after it."""
+        return self._units.open(build)
+
+    async def start(self) -> None:
+        """Begin what runs in the background. Waits for nobody: parts that are away are retried."""
+        await self.generation.start()
+        if self.broadcaster is self.publisher:
+            await self.publisher.start()
+        loop = asyncio.get_running_loop()
+        self._lazily = [
+            loop.create_task(notes.run()) for notes in (self.used_masters, self.used_scoped)
+        ]
+
+    async def stop(self) -> None:
+        """Store what waits, then let every connection go."""
+        await self.writer.close()
+        for task in self._lazily:
+            task.cancel()
+        await asyncio.gather(*self._lazily, return_exceptions=True)
+        await self.generation.stop()
+        if self.broadcaster is self.publisher:
+            await self.publisher.stop()
+        await self.doorbell.close()
+        self.slow.close()
+        await self.database.close()
+
+    def _publish(self, facts: Sequence[Committed]) -> None:
+        self.broadcaster.publish(facts)
+
+    def _kick(self, closing: Closing) -> None:
+        self.identifier.forget(closing)
+        self.broadcaster.close(closing)
+
+    def _used(self, principal: Principal) -> None:
+        notes = self.used_masters if principal.is_master else self.used_scoped
+        notes.note(principal.kid)
+
+    def _clients(self, work: UnitOfWork) -> ClientService:
+        return ClientService(
+            clients=ClientRepository(work.session),
+            keys=self._master_keys(work),
+            recorder=work,
+            kick=self._kick,
+        )
+
+    def _master_keys(self, work: UnitOfWork) -> MasterKeyService:
+        return MasterKeyService(
+            keys=ClientKeyRepository(work.session),
+            hasher=self.hasher,
+            slow=self.slow,
+            recorder=work,
+            kick=self._kick,
+        )
+
+    def _users(self, work: UnitOfWork) -> UserService:
+        return UserService(users=UserRepository(work.session))
+
+    def _api_keys(self, work: UnitOfWork) -> ApiKeyService:
+        return ApiKeyService(
+            families=KeyFamilyRepository(work.session),
+            users=self._users(work),
+            hasher=self.hasher,
+            recorder=work,
+            kick=self._kick,
+            life=self.life,
+        )
+
+    def _rooms(self, work: UnitOfWork) -> RoomService:
+        return RoomService(
+            rooms=RoomRepository(work.session),
+            people=self._users(work),
+            recorder=work,
+            generation=self.generation,
+            lifetimes=self.settings.room_lifetimes_s,
+        )
+
+    def _members(self, work: UnitOfWork) -> MemberService:
+        return MemberService(
+            rooms=RoomRepository(work.session),
+            service=self._rooms(work),
+            people=self._users(work),
+            recorder=work,
+        )

@@ -1,0 +1,146 @@
+"""`chatserver check`: one line for each part: ok, a problem, and how to mend it."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict, dataclass
+from typing import Annotated, Final
+
+import asyncpg
+import orjson
+import redis.asyncio
+import redis.exceptions
+import typer
+
+from chatserver.infra import migrations
+from chatserver.settings import Settings, load
+
+CONNECT_S: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """How one part is. `mend` is a sentence for whoever reads it, empty when all is well."""
+
+    part: str
+    ok: bool
+    detail: str
+    mend: str = ""
+
+
+def check(
+    deploy: Annotated[bool, typer.Option("--deploy", help="Add the rules of production.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one line of JSON.")] = False,
+) -> None:
+    """Check settings, database, roles, schema and Redis. Exits 1 when something needs mending."""
+    settings = load()
+    findings = asyncio.run(_all(settings, deploy=deploy))
+    if json:
+        typer.echo(orjson.dumps({"checks": [asdict(found) for found in findings]}).decode())
+    else:
+        for found in findings:
+            mark = "ok     " if found.ok else "problem"
+            typer.echo(f"{mark}  {found.part}: {found.detail}")
+            if found.mend:
+                typer.echo(f"         {found.mend}")
+    if not all(found.ok for found in findings):
+        raise typer.Exit(1)
+
+
+async def _all(settings: Settings, *, deploy: bool) -> list[Finding]:
+    parts: list[Callable[[Settings], Awaitable[list[Finding]]]] = [_database, _redis, _queue]
+    found = [Finding("settings", ok=True, detail=f"{settings.environment}, all present")]
+    for part in parts:
+        found.extend(await part(settings))
+    if deploy:
+        found.extend(_production(settings))
+    return found
+
+
+async def _database(settings: Settings) -> list[Finding]:
+    url = settings.database_url.get_secret_value()
+    try:
+        connection = await asyncpg.connect(url, timeout=CONNECT_S)
+    except (OSError, TimeoutError, asyncpg.PostgresError) as error:
+        mend = "Start PostgreSQL, check DATABASE_URL, then run `chatserver migrate`."
+        return [Finding("database", ok=False, detail=f"can't connect ({error})", mend=mend)]
+    try:
+        version = await connection.fetchval("show server_version")
+        found = [Finding("database", ok=True, detail=f"PostgreSQL {version}")]
+        found.append(await _schema(connection))
+        found.append(await _role(connection))
+        return found
+    finally:
+        await connection.close()
+
+
+async def _schema(connection: "asyncpg.Connection[asyncpg.Record]") -> Finding:
+    mend = "Run `chatserver migrate`."
+    try:
+        revision = await connection.fetchval("select version_num from alembic_version")
+    except asyncpg.PostgresError:
+        return Finding("schema", ok=False, detail="there is none", mend=mend)
+    head = migrations.head()
+    if revision != head:
+        return Finding(
+            "schema", ok=False, detail=f"{revision}, this version needs {head}", mend=mend
+        )
+    return Finding("schema", ok=True, detail=f"revision {revision}")
+
+
+async def _role(connection: "asyncpg.Connection[asyncpg.Record]") -> Finding:
+    owns = await connection.fetchval(
+        "select rolsuper or rolcreaterole or has_schema_privilege(current_user, 'public', 'create')"
+        " from pg_roles where rolname = current_user"
+    )
+    if owns:
+        return Finding(
+            "application role",
+            ok=False,
+            detail="may change the schema",
+            mend="Name another role in DATABASE_URL and run `chatserver migrate`: it creates it.",
+        )
+    return Finding("application role", ok=True, detail="may read and write rows, nothing else")
+
+
+async def _redis(settings: Settings) -> list[Finding]:
+    return [await _ping("redis", settings.redis_url.get_secret_value(), "REDIS_URL")]
+
+
+async def _queue(settings: Settings) -> list[Finding]:
+    return [await _ping("queue", settings.queue_url, "QUEUE_REDIS_URL or REDIS_URL")]
+
+
+async def _ping(part: str, url: str, name: str) -> Finding:
+    client = redis.asyncio.from_url(url, socket_connect_timeout=CONNECT_S, socket_timeout=CONNECT_S)
+    try:
+        info = await client.info("server")
+    except (OSError, redis.exceptions.RedisError) as error:
+        mend = f"Start Redis or check {name}; without it the server works, slower."
+        return Finding(part, ok=False, detail=f"can't connect ({type(error).__name__})", mend=mend)
+    finally:
+        await client.aclose()
+    version = info.get("valkey_version") or info.get("redis_version")
+    return Finding(part, ok=True, detail=f"version {version}")
+
+
+def _production(settings: Settings) -> list[Finding]:
+    return [
+        Finding(
+            "environment",
+            ok=settings.environment == "production",
+            detail=settings.environment,
+            mend="" if settings.environment == "production" else "Set ENVIRONMENT=production.",
+        ),
+        Finding(
+            "public address",
+            ok=settings.public_url is not None,
+            detail=settings.public_url or "not set",
+            mend="" if settings.public_url else "Set PUBLIC_URL to where callers reach the server.",
+        ),
+        Finding(
+            "log format",
+            ok=settings.log_format == "json",
+            detail=settings.log_format,
+            mend="" if settings.log_format == "json" else "Set LOG_FORMAT=json for machines.",
+        ),
+    ]

@@ -1,0 +1,45 @@
+"""`serve`, `worker` and `scheduler`: the parts, for production."""
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from chatserver.cli import node
+from chatserver.infra import logging
+from chatserver.settings import load
+
+
+def serve(
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "0.0.0.0",  # noqa: S104
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free port.")] = 8000,
+    processes: Annotated[int | None, typer.Option(min=1, max=64)] = None,
+) -> None:
+    """Serve REST and Socket.IO until SIGTERM or Ctrl-C."""
+    settings = load()
+    if (processes or settings.processes) > 1:
+        typer.echo(
+            "Several web processes on one port are not supported yet: long-polling would reach the"
+            " wrong one. Start one `serve` per port behind a balancer that routes by session id.",
+            err=True,
+        )
+        raise typer.Exit(2)
+    logging.configure(settings.log_level, settings.log_format, settings.log_file)
+    raise typer.Exit(node.run(settings, host=host, port=port))
+
+
+def worker() -> None:
+    """Do the background work until SIGTERM or Ctrl-C."""
+    _become()
+
+
+def scheduler() -> None:
+    """Plan the periodic work until SIGTERM or Ctrl-C. Several may run; one at a time works."""
+    _become("scheduler")
+
+
+def _become(*arguments: str) -> None:
+    # By name, never by import: the server does not know the workers. Wrong settings are said first.
+    load()
+    os.execv(sys.executable, [sys.executable, "-m", "workers", *arguments])  # noqa: S606 - ourselves

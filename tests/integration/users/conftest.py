@@ -1,0 +1,3 @@
+from tests.support.keys import house
+
+__all__ = ["house"]

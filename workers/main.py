@@ -1,0 +1,83 @@
+"""`python -m workers [worker | scheduler]`: settings in, a process out."""
+
+import asyncio
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+import structlog
+
+from chatserver.bootstrap import Container
+from chatserver.infra import logging
+from chatserver.infra.database import Database
+from chatserver.infra.jobs import Doorbell
+from chatserver.reactions import LATER
+from chatserver.settings import Settings, SettingsError, load
+from workers.records import RecordJobs
+from workers.rooms import RoomJobs
+from workers.runtime import Worker, run
+from workers.scheduler import Scheduler
+
+log = structlog.get_logger()
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run one process until it is told to stop; leaves with a message when it can't begin."""
+    part = " ".join(arguments) or "worker"
+    if part not in PARTS:
+        sys.exit("usage: python -m workers [worker | scheduler]")
+    try:
+        settings = load()
+        logging.configure(settings.log_level, settings.log_format, settings.log_file)
+    except (SettingsError, logging.LogFileError) as error:
+        sys.exit(str(error))
+    run(lambda stopping: PARTS[part](settings, stopping))
+
+
+async def worker(settings: Settings, stopping: asyncio.Event) -> None:
+    """Do jobs and dispatch the outbox."""
+    container = Container(settings, name="chatserver worker")
+    await container.start()
+    try:
+        handlings = (
+            *RoomJobs(open_rooms=container.open_rooms).handlings(),
+            *RecordJobs(database=container.database).handlings(),
+        )
+        await Worker(
+            database=container.database,
+            handlings=handlings,
+            open_work=container.open(lambda work: work),
+            later=LATER,
+            queue_url=settings.queue_url,
+        ).run(stopping)
+    finally:
+        await container.stop()
+
+
+async def scheduler(settings: Settings, stopping: asyncio.Event) -> None:
+    """Plan periodic jobs and sweep, or stand by for whoever does."""
+    database = Database(
+        settings.database_url.get_secret_value(), name="chatserver scheduler", pool_size=1
+    )
+    doorbell = Doorbell(settings.queue_url)
+    role = Scheduler(database, doorbell)
+    announcing = asyncio.create_task(_announce(role))
+    serving = asyncio.create_task(role.run())
+    try:
+        await stopping.wait()
+        log.info("scheduler_stopping")
+        role.stop()
+        await asyncio.wait([serving], timeout=8)
+    finally:
+        announcing.cancel()
+        serving.cancel()
+        await doorbell.close()
+        await database.close()
+
+
+async def _announce(role: Scheduler) -> None:
+    await role.ready.wait()
+    log.info("scheduler_ready")
+
+
+PARTS: Final = {"worker": worker, "scheduler": scheduler}

@@ -1,0 +1,115 @@
+"""Lets durable reactions follow facts: whatever dies meanwhile, each row is dispatched once."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Final, TypeAlias
+
+import structlog
+
+from chatserver.infra import outbox
+from chatserver.infra.outbox import OutboxRow
+from chatserver.infra.unit_of_work import UnitOfWork
+from chatserver.kernel.opening import Open
+from workers.condition import Condition
+from workers.outcome import describe
+
+BATCH: Final = 100
+
+Reaction: TypeAlias = Callable[[UnitOfWork, OutboxRow], Awaitable[None]]
+Later: TypeAlias = Mapping[str, Sequence[Reaction]]
+
+log = structlog.get_logger()
+
+
+class Dispatcher:
+    """Takes rows and runs their reactions in one transaction; on every worker at once."""
+
+    def __init__(self, open_work: Open[UnitOfWork], later: Later, *, poll_s: float) -> None:
+        self._open_work = open_work
+        self._later = later
+        self._poll_s = poll_s
+        self._condition = Condition("outbox")
+        self._look = asyncio.Event()
+        self._is_stopping = False
+        self._loop = asyncio.get_running_loop()
+
+    def wake(self) -> None:
+        """Look now. Callable from any thread, and at any time."""
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._look.set)
+
+    def stop(self) -> None:
+        """Let `run` return after the batch that is under way."""
+        self._is_stopping = True
+        self._look.set()
+
+    async def run(self) -> None:
+        """Dispatch whenever woken, and once a second besides, until `stop`."""
+        while not self._is_stopping:
+            self._look.clear()
+            try:
+                await self.dispatch_all()
+                self._condition.works()
+            except Exception as error:  # noqa: BLE001 - told once, with its trace; tried again
+                self._condition.fails(error)
+            await self._pause()
+
+    async def dispatch_all(self) -> int:
+        """Dispatch what is due; the number of rows that were dispatched or put off.
+
+        Raises:
+            UnavailableError: PostgreSQL is away; every row is still there.
+        """
+        dispatched = 0
+        while not self._is_stopping:
+            count = await self._batch()
+            dispatched += count
+            if count < BATCH:
+                break
+        return dispatched
+
+    async def _batch(self) -> int:
+        taken: list[int] = []
+        try:
+            async with self._open_work() as work:
+                rows = await outbox.take(work.session, limit=BATCH)
+                taken = [row.id for row in rows]
+                for row in rows:
+                    await self._react(work, row)
+        except Exception:
+            if not taken:
+                raise
+            # All of them are back. One is at fault: alone, each fails or succeeds for itself.
+            for row_id in taken:
+                await self._one(row_id)
+        return len(taken)
+
+    async def _one(self, row_id: int) -> None:
+        try:
+            async with self._open_work() as work:
+                for row in await outbox.take(work.session, limit=1, only=row_id):
+                    await self._react(work, row)
+        except Exception as error:  # noqa: BLE001 - whatever it was, it is the row's own fault
+            await self._put_off(row_id, error)
+
+    async def _put_off(self, row_id: int, error: Exception) -> None:
+        async with self._open_work() as work:
+            is_set_aside = await outbox.put_off(work.session, row_id, error=describe(error))
+        if is_set_aside:
+            log.error("outbox_row_set_aside", outbox_id=row_id, exc_info=error)
+        else:
+            log.warning("outbox_row_put_off", outbox_id=row_id, error=describe(error))
+
+    async def _react(self, work: UnitOfWork, row: OutboxRow) -> None:
+        # A type that is not in the table comes from a newer server: its workers will know it.
+        for reaction in self._later[row.type]:
+            await reaction(work, row)
+
+    async def _pause(self) -> None:
+        jittered = self._poll_s * random.uniform(0.75, 1.25)  # noqa: S311 - no secret
+        try:
+            async with asyncio.timeout(jittered):
+                await self._look.wait()
+        except TimeoutError:
+            return

@@ -1,0 +1,63 @@
+"""What rows age out, and their removal: in slices, so that no statement is long and none waits."""
+
+from typing import Final
+
+from sqlalchemy import text
+
+from chatserver.infra.database import Database
+from chatserver.infra.jobs import TRIM_RECORDS, Claim
+from workers.holding import Handling
+
+SLICE: Final = 1000
+
+# Each finds its rows by an index on their age, and passes by those that somebody holds.
+_AGED: Final = (
+    # Contract: an `Idempotency-Key` is remembered for 24 hours.
+    text(
+        "delete from idempotency where ctid = any(array("
+        "select ctid from idempotency where created_at < clock_timestamp() - interval '24 hours'"
+        " limit :limit for update skip locked))"
+    ),
+    # Contract: `sync` tells for 90 days which rooms a user is no longer in.
+    text(
+        "delete from departure where ctid = any(array("
+        "select ctid from departure where at < clock_timestamp() - interval '90 days'"
+        " limit :limit for update skip locked))"
+    ),
+    text(
+        "delete from job where ctid = any(array("
+        "select ctid from job where ended_at < clock_timestamp() - interval '7 days'"
+        " limit :limit for update skip locked))"
+    ),
+)
+# A family's last 64 generations tell reuse from a mistake; none lives longer than 90 days.
+_RETIRED: Final = text(
+    "with page as materialized (select kid, cur_gen from key_family where kid > :after"
+    "   order by kid limit :limit),"
+    " gone as (delete from key_retired using page where key_retired.kid = page.kid"
+    "   and (key_retired.gen < page.cur_gen - 64"
+    "     or key_retired.retired_at < clock_timestamp() - interval '90 days'))"
+    " select max(kid) from page"
+)
+
+
+class RecordJobs:
+    def __init__(self, *, database: Database) -> None:
+        self._database = database
+
+    def handlings(self) -> tuple[Handling, ...]:
+        return (Handling(TRIM_RECORDS, self.trim),)
+
+    async def trim(self, _: Claim) -> None:
+        for statement in _AGED:
+            removed = SLICE
+            while removed == SLICE:
+                async with self._database.transaction() as session:
+                    done = await session.execute(statement, {"limit": SLICE})
+                    removed = done.rowcount  # type: ignore[attr-defined]  # of a delete
+        # Walked family by family: found by age, all of them would have to be read every hour.
+        kid: str | None = ""
+        while kid is not None:
+            async with self._database.transaction() as session:
+                page = await session.execute(_RETIRED, {"after": kid, "limit": SLICE})
+                kid = page.scalar_one()

@@ -1,0 +1,134 @@
+"""Plans what is due and sweeps after dead workers: one process at a time, others stand by."""
+
+import asyncio
+import random
+import time
+from collections.abc import Sequence
+from typing import Final
+
+import structlog
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+
+from chatserver.infra import jobs
+from chatserver.infra.database import Database, outages
+from chatserver.infra.jobs import KINDS, Doorbell, JobKind
+from workers.condition import Condition
+from workers.schedule import PERIODIC, SWEEP_EVERY_S, Periodic, Timetable
+
+LOCK_KEY: Final = 0x63686174_73636864  # "chatschd"
+STANDBY_S: Final = 2.0
+
+log = structlog.get_logger()
+
+# PostgreSQL must notice soon that a holder's machine is gone; by default that takes two hours.
+_KEEPALIVE: Final = (
+    "set tcp_keepalives_idle = 5",
+    "set tcp_keepalives_interval = 2",
+    "set tcp_keepalives_count = 3",
+)
+
+
+class Scheduler:
+    """Holds the role by an advisory lock on one connection and does all its work through that one.
+
+    So whoever has lost the connection, and with it the role, can't plan any more.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        doorbell: Doorbell,
+        *,
+        periodic: Sequence[Periodic] = PERIODIC,
+        kinds: Sequence[JobKind] = tuple(KINDS.values()),
+        sweep_every_s: float = SWEEP_EVERY_S,
+        standby_s: float = STANDBY_S,
+    ) -> None:
+        self._database = database
+        self._doorbell = doorbell
+        self._periodic = periodic
+        self._kinds = kinds
+        self._sweep_every_s = sweep_every_s
+        self._standby_s = standby_s
+        self._condition = Condition("postgresql")
+        self._stopping = asyncio.Event()
+        # Set once PostgreSQL answered for the first time; the role may be somebody else's.
+        self.ready = asyncio.Event()
+        self.is_active = False
+
+    def stop(self) -> None:
+        """Let `run` return after the statement that is under way."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Wait for the role, do its work, and begin again when it is lost, until `stop`."""
+        while not self._stopping.is_set():
+            try:
+                with outages():
+                    await self._try_role()
+            except Exception as error:  # noqa: BLE001 - told once, with its trace; tried again
+                self._condition.fails(error)
+            if self.is_active:
+                self.is_active = False
+                log.info("scheduler_stands_by")
+            await self._pause(self._standby_s * random.uniform(0.75, 1.25))  # noqa: S311
+
+    async def _try_role(self) -> None:
+        async with self._database.engine.connect() as connection:
+            is_ours = await _lock(connection)
+            self._condition.works()
+            self.ready.set()
+            if not is_ours:
+                return
+            try:
+                log.info("scheduler_active")
+                self.is_active = True
+                await self._serve(connection)
+            finally:
+                # Closed instead of pooled: the lock must not outlive the role.
+                await connection.invalidate()
+
+    async def _serve(self, connection: AsyncConnection) -> None:
+        every_s = [self._sweep_every_s, *(periodic.every_s for periodic in self._periodic)]
+        timetable = Timetable(every_s, now=time.monotonic())
+        while not self._stopping.is_set():
+            for place in timetable.due(time.monotonic()):
+                if place == 0:
+                    await self._sweep(connection)
+                else:
+                    await self._plan(connection, self._periodic[place - 1].kind)
+            await self._pause(timetable.wait_s(time.monotonic()))
+
+    async def _plan(self, connection: AsyncConnection, kind: JobKind) -> None:
+        async with AsyncSession(connection) as session, session.begin():
+            is_new = await jobs.plan(session, kind, dedupe="periodic")
+        if is_new:
+            self._doorbell.ring([kind.name])
+
+    async def _sweep(self, connection: AsyncConnection) -> None:
+        for kind in self._kinds:
+            async with AsyncSession(connection) as session, session.begin():
+                swept = await jobs.sweep(session, kind)
+            if swept.get("failed"):
+                log.error("jobs_failed", job=kind.name, count=swept["failed"], error="worker died")
+            if swept.get("queued"):
+                log.warning("jobs_taken_back", job=kind.name, count=swept["queued"])
+                self._doorbell.ring([kind.name])
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+        except TimeoutError:
+            return
+
+
+async def _lock(connection: AsyncConnection) -> bool:
+    for setting in _KEEPALIVE:
+        await connection.execute(text(setting))
+    taken = await connection.execute(text("select pg_try_advisory_lock(:key)"), {"key": LOCK_KEY})
+    is_ours = bool(taken.scalar_one())
+    # The lock is the session's; the transaction that took it must not stay open.
+    await connection.commit()
+    return is_ours
