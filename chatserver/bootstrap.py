@@ -5,6 +5,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Final, TypeVar
+from uuid import UUID
 
 from chatserver.api_keys.identity import Identifier
 from chatserver.api_keys.policies import KeyLife
@@ -31,6 +32,7 @@ from chatserver.kernel.principal import Principal
 from chatserver.reactions import has_later
 from chatserver.realtime.ports import Broadcaster, Closing
 from chatserver.realtime.publisher import BusPublisher, BusSettings
+from chatserver.rooms.counts import CountNotices
 from chatserver.rooms.members import MemberService
 from chatserver.rooms.repository import RoomRepository
 from chatserver.rooms.service import RoomService
@@ -90,6 +92,7 @@ class Container:
         self.open_api_keys = self.open(self._api_keys)
         self.open_rooms = self.open(self._rooms)
         self.open_members = self.open(self._members)
+        self.counts = CountNotices(self._tell_count)
         self.messages = ChatRepository(self.database)
         self.log = ChatLog(self.messages, self.generation)
         self.writer = MessageWriter(
@@ -134,6 +137,7 @@ class Container:
         for task in self._lazily:
             task.cancel()
         await asyncio.gather(*self._lazily, return_exceptions=True)
+        await self.counts.stop()
         await self.generation.stop()
         if self.broadcaster is self.publisher:
             await self.publisher.stop()
@@ -197,4 +201,9 @@ class Container:
             service=self._rooms(work),
             people=self._users(work),
             recorder=work,
+            count_changed=self.counts.changed,
         )
+
+    async def _tell_count(self, client_id: UUID, room_id: UUID) -> None:
+        async with self.open_rooms() as rooms:
+            await rooms.tell_count(client_id, room_id)

@@ -2,4 +2,5 @@ import sys
 
 from workers.main import main
 
-main(sys.argv[1:])
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -71,7 +71,8 @@ class Scheduler:
                 self._condition.fails(error)
             if self.is_active:
                 self.is_active = False
-                log.info("scheduler_stands_by")
+                if not self._stopping.is_set():
+                    log.warning("scheduler_lost_role")
             await self._pause(self._standby_s * random.uniform(0.75, 1.25))  # noqa: S311
 
     async def _try_role(self) -> None:

@@ -198,6 +198,11 @@ class ChatService:
             if first is not None:
                 return Sent.model_construct(message=shaped(first), duplicate=True)
             raise MessageNotFoundError
+        if outcome.outcome == RoomNotFoundError.code and principal.is_master and is_user:
+            # The application may know that the room is there: what it names is no member of it.
+            async with self._rooms() as rooms:
+                await rooms.visible(principal, command.room_id)
+            raise NotARoomMemberError
         raise _REFUSALS[outcome.outcome]
 
 

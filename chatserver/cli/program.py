@@ -28,6 +28,7 @@ program.add_typer(clients.group, name="client")
 program.add_typer(users.group, name="user")
 program.command()(documents.openapi)
 program.command()(documents.asyncapi)
+program.command(hidden=True)(documents.docs)
 
 
 def main() -> None:

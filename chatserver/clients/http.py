@@ -16,9 +16,9 @@ from chatserver.clients.schemas import (
     ClientUpdate,
     KeyCreate,
     KeyCreated,
-    KeyOut,
     KeyPath,
     KeyRotate,
+    MasterKeyOut,
     Nothing,
     OwnClientUpdate,
 )
@@ -103,8 +103,8 @@ class ClientKeysHttp:
     def __init__(self, keys: Open[MasterKeyService]) -> None:
         self._keys = keys
 
-    @operation("client_key.list", PageRequest, Page[KeyOut], callers=MASTER)
-    async def list(self, principal: Principal, command: PageRequest) -> Page[KeyOut]:
+    @operation("client_key.list", PageRequest, Page[MasterKeyOut], callers=MASTER)
+    async def list(self, principal: Principal, command: PageRequest) -> Page[MasterKeyOut]:
         """List the client's living master keys, the oldest first."""
         async with self._keys() as keys:
             return await keys.list(principal, command)

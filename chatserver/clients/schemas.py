@@ -182,7 +182,7 @@ class KeyRotate(Request):
     )
 
 
-class KeyOut(Answer):
+class MasterKeyOut(Answer):
     """A master key without its secret."""
 
     id: Id
@@ -192,7 +192,7 @@ class KeyOut(Answer):
     last_used_at: Timestamp | None
 
 
-class KeyCreated(KeyOut):
+class KeyCreated(MasterKeyOut):
     """The one time that the key is shown."""
 
     key: str = Field(repr=False)

@@ -23,9 +23,9 @@ from chatserver.clients.schemas import (
     ClientUpdate,
     KeyCreate,
     KeyCreated,
-    KeyOut,
     KeyPath,
     KeyRotate,
+    MasterKeyOut,
     Nothing,
     OwnClientUpdate,
 )
@@ -163,10 +163,10 @@ class MasterKeyService:
         row, key = minted
         return await self._keys.add(row, expires_in=expires_in), key.text
 
-    async def list(self, principal: Principal, page: PageRequest) -> Page[KeyOut]:
+    async def list(self, principal: Principal, page: PageRequest) -> Page[MasterKeyOut]:
         found = await self._keys.list_live(principal.client_id, page)
         counted = await self._keys.count_live(principal.client_id)
-        return Page[KeyOut].of([KeyOut(**_shown(it)) for it in found], page, counted)
+        return Page[MasterKeyOut].of([MasterKeyOut(**_shown(it)) for it in found], page, counted)
 
     async def create(self, principal: Principal, command: KeyCreate) -> KeyCreated:
         minted = await self.mint(principal.client_id, command.name)

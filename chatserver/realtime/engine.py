@@ -102,6 +102,8 @@ class Realtime:
     async def stop(self, within_s: float = DRAIN_S) -> None:
         """Send everyone elsewhere, spread over the time there is, and end."""
         server = self.server
+        if server.draining:
+            return
         server.draining = server.eio.draining = True
         loop = asyncio.get_running_loop()
         deadline = loop.time() + within_s

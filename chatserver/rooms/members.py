@@ -1,6 +1,7 @@
 """Who is in a room: join, leave, invite, remove, change; and what each person keeps private."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -13,6 +14,7 @@ from chatserver.rooms.errors import (
     MemberNotFoundError,
     NotARoomMemberError,
     RoleMissingError,
+    RoomDeactivatedError,
     RoomFullError,
     RoomNotFoundError,
 )
@@ -39,12 +41,19 @@ class MemberService:
     """Members of rooms, within one transaction that holds the room's lock for every change."""
 
     def __init__(
-        self, *, rooms: RoomRepository, service: RoomService, people: People, recorder: Recorder
+        self,
+        *,
+        rooms: RoomRepository,
+        service: RoomService,
+        people: People,
+        recorder: Recorder,
+        count_changed: Callable[[UUID, UUID], None],
     ) -> None:
         self._rooms = rooms
         self._service = service
         self._people = people
         self._recorder = recorder
+        self._count_changed = count_changed
 
     async def join(self, principal: Principal, command: RoomRef) -> Joined:
         """Enter a public channel, or do nothing where one is a member already."""
@@ -54,6 +63,8 @@ class MemberService:
         me = await self._service.enter(principal, room)
         if me is not None:
             return await self._joined(room, [principal.user_id], [])
+        if not room.is_active:
+            raise RoomDeactivatedError
         return await self._add(
             room, [(principal.user_id, principal.external_id)], "member", actor_of(principal)
         )
@@ -154,6 +165,8 @@ class MemberService:
                 )
             )
         await self._rooms.change_room_sets([user for user, _ in new])
+        if not logged:
+            self._announce_count(room)
         return await self._joined(room, [user for user, _ in people], [name for _, name in new])
 
     async def _seat(
@@ -185,6 +198,7 @@ class MemberService:
     ) -> Left:
         await self._rooms.remove_member(member, reason)
         room.members_count -= 1
+        logged = policies.joins_are_logged(room.type, room.members_count)
         self._recorder.record(
             member_fact(
                 "member.left",
@@ -193,11 +207,16 @@ class MemberService:
                 [(member.user_id, name)],
                 role=member.role,
                 effect=Effect(left=(member.user_id,)),
-                sequenced=policies.joins_are_logged(room.type, room.members_count),
+                sequenced=logged,
             )
         )
         await self._rooms.change_room_sets([member.user_id])
+        if not logged:
+            self._announce_count(room)
         return Left(room_id=room.id, user_id=name, members_count=room.members_count)
+
+    def _announce_count(self, room: Room) -> None:
+        self._recorder.after_commit(partial(self._count_changed, room.client_id, room.id))
 
     def _tell_own_devices(
         self, room: Room, member: Member, name: str, private: dict[str, Any]

@@ -11,7 +11,7 @@ from chatserver.kernel.ids import uuid7
 from chatserver.kernel.paging import Page
 from chatserver.kernel.principal import Principal
 from chatserver.rooms import policies
-from chatserver.rooms.errors import NotARoomMemberError, RoomDeactivatedError, RoomNotFoundError
+from chatserver.rooms.errors import NotARoomMemberError, RoomNotFoundError
 from chatserver.rooms.events import actor_of, member_fact, room_fact, room_members
 from chatserver.rooms.models import Member, Room
 from chatserver.rooms.repository import RoomRepository
@@ -249,6 +249,14 @@ class RoomService:
         """Delete a slice of what a deleted room leaves behind; True while there is more."""
         return await self._rooms.purge(client_id, room_id, limit)
 
+    async def tell_count(self, client_id: UUID, room_id: UUID) -> None:
+        """Show the members how many they are, where joins and leaves are not in the log."""
+        room = await self._rooms.find(client_id, room_id)
+        if room is not None:
+            self._recorder.record(
+                room_fact("room.updated", room, self._generation(), SYSTEM, sequenced=False)
+            )
+
     async def visible(self, principal: Principal, room_id: UUID) -> tuple[Room, Member | None]:
         """Find a room that the caller may see: a member, anyone for a channel, the application.
 
@@ -291,10 +299,8 @@ class RoomService:
         return me
 
     async def watchable(self, principal: Principal, command: RoomRef) -> RoomOut:
-        """Find a channel that a connection may watch without being a member."""
+        """Find a room that a connection may watch: a channel, or one of the caller's own."""
         room, me = await self.visible(principal, command.room_id)
-        if me is None and not room.is_active:
-            raise RoomDeactivatedError
         return RoomOut(**self._members(room, me))
 
     async def _first_members(

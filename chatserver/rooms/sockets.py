@@ -112,7 +112,14 @@ class RoomCommands:
         async with self._rooms() as rooms:
             return await rooms.reactivate(principal, request)
 
-    @command("room.join", RoomRef, Joined, scope=Scope.ROOMS_WRITE, callers=USER, errors=SEEN)
+    @command(
+        "room.join",
+        RoomRef,
+        Joined,
+        scope=Scope.ROOMS_WRITE,
+        callers=USER,
+        errors=(*SEEN, RoomDeactivatedError),
+    )
     async def join(self, principal: Principal, request: RoomRef) -> Joined:
         """Become a member of a public channel."""
         async with self._members() as members:
@@ -168,14 +175,7 @@ class WatchCommands:
         self._rooms = rooms
         self._watcher = watcher
 
-    @command(
-        "room.watch",
-        RoomRef,
-        Watching,
-        scope=Scope.ROOMS_READ,
-        callers=USER,
-        errors=(*SEEN, RoomDeactivatedError),
-    )
+    @command("room.watch", RoomRef, Watching, scope=Scope.ROOMS_READ, callers=USER, errors=SEEN)
     async def watch(self, principal: Principal, request: RoomRef) -> Watching:
         """See a public channel's facts on this connection, without being a member."""
         async with self._rooms() as rooms:

@@ -9,7 +9,6 @@ from typing import Any, Final, TypeAlias
 import orjson
 import structlog
 from aiohttp import hdrs, web
-from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import Middleware
 
 from chatserver.kernel.errors import (
@@ -89,10 +88,6 @@ async def _answered(request: web.Request, handler: Handler, trace_id: str) -> we
         return refuse(error, trace_id)
     except web.HTTPException as error:
         return _translated(error, trace_id)
-    except (web.RequestPayloadError, HttpProcessingError):
-        return refuse(MalformedRequestError("The body ends in the middle."), trace_id)
-    except ConnectionError:
-        raise  # nobody is left to answer
     except Exception:
         log.exception("request_failed")
         return give_up(trace_id)

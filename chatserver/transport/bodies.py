@@ -7,7 +7,7 @@ from aiohttp import hdrs, web
 
 from chatserver.kernel import content
 from chatserver.kernel.errors import PayloadInvalidError, PayloadTooLargeError
-from chatserver.transport.errors import MediaTypeError, SlowBodyError
+from chatserver.transport.errors import MalformedRequestError, MediaTypeError, SlowBodyError
 
 MAX_BODY: Final = 128 * 1024
 BODY_S: Final = 10.0
@@ -21,6 +21,7 @@ async def read_object(request: web.Request, *, within_s: float = BODY_S) -> dict
         PayloadTooLargeError: it is larger than 128 KiB.
         MediaTypeError: it is compressed or calls itself something other than JSON in UTF-8.
         SlowBodyError: it did not arrive in time.
+        MalformedRequestError: the caller hung up, or what came is no body.
     """
     if request.headers.get(hdrs.CONTENT_ENCODING, "identity").lower() != "identity":
         raise MediaTypeError("Send the body uncompressed.")
@@ -82,6 +83,8 @@ async def _read(request: web.Request, within_s: float) -> bytes:
                     raise _too_large()
     except TimeoutError as error:
         raise SlowBodyError from error
+    except (web.RequestPayloadError, ConnectionError) as error:
+        raise MalformedRequestError("The body ends in the middle.") from error
     return bytes(raw)
 
 

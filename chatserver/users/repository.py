@@ -75,7 +75,7 @@ class UserRepository:
                 col(User.client_id) == client_id, col(User.external_id).in_(list(external_ids))
             )
         )
-        return dict(found.tuples().all())
+        return dict(found.all())
 
     async def add_missing(self, client_id: UUID, external_ids: Iterable[str]) -> None:
         # In order, so that two calls with the same people don't wait for each other in a circle.

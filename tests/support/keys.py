@@ -1,7 +1,6 @@
 """Clients, users and keys on a real database, put together as the server does it."""
 
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -65,7 +64,11 @@ class KeyHouse:
             used=self._used,
         )
         units = Units(
-            self.database, generation=lambda: 1, publish=lambda _: None, has_later=lambda _: False
+            self.database,
+            generation=lambda: 1,
+            publish=lambda _: None,
+            has_later=lambda _: False,
+            ring=lambda: None,
         )
         self.open_clients = units.open(self._client_service)
         self.open_master_keys = units.open(self._master_keys)
@@ -123,13 +126,21 @@ class KeyHouse:
         """Identify as a socket does: nothing is remembered."""
         return await self.identifier.identify(token, door="socket")
 
-    async def user(self, issued: LoggedIn) -> Principal:
-        return replace(await self.connect(issued.key))
-
     async def rows(self, statement: str, **values: Any) -> list[dict[str, Any]]:
         async with self.database.transaction() as session:
             found = await session.execute(text(statement), values)
-            return [dict(row) for row in found.mappings()] if found.returns_rows else []
+            return [dict(row) for row in found.mappings()]
+
+    async def change(self, statement: str, **values: Any) -> None:
+        async with self.database.transaction() as session:
+            await session.execute(text(statement), values)
+
+    async def plan(self, statement: str) -> str:
+        """Explain a statement as if the tables were large."""
+        async with self.database.transaction() as session:
+            await session.execute(text("set local enable_seqscan = off"))
+            found = await session.execute(text(f"explain {statement}"))
+            return "\n".join(found.scalars())
 
     async def close(self) -> None:
         self.slow.close()

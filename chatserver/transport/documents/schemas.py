@@ -1,5 +1,6 @@
 """The JSON schemas of all payloads, from their pydantic models, as components of a document."""
 
+import re
 from collections.abc import Iterable, Iterator
 from copy import deepcopy
 from typing import Any, Final, Literal, TypeAlias
@@ -15,8 +16,17 @@ Mode: TypeAlias = Literal["validation", "serialization"]
 REF: Final = "#/components/schemas/"
 
 
-class _Untitled(GenerateJsonSchema):
-    """Leaves out titles that only repeat the field's name."""
+_IN_A_FEATURE: Final = re.compile(r"(?:\w+\.)*(\w+)\.\w+\.(\w+)")
+
+
+class _Named(GenerateJsonSchema):
+    """Gives names that read well in generated clients, and no titles that repeat a field's name."""
+
+    def normalize_name(self, name: str) -> str:
+        # Two classes of one name are told apart by their features: `ApiKeysKeyOut`.
+        short = _IN_A_FEATURE.sub(lambda found: found[1].title().replace("_", "") + found[2], name)
+        readable = short.replace("[", "Of").replace(",", "And").replace("]", "")
+        return re.sub(r"[^A-Za-z0-9_-]", "_", readable)
 
     def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ANN401, ARG002 - pydantic's
         return False
@@ -33,7 +43,7 @@ class Schemas:
         for fact in registry.facts.values():
             wanted[fact.data_model, "serialization"] = None
         self._refs, made = models_json_schema(
-            list(wanted), ref_template=REF + "{model}", schema_generator=_Untitled
+            list(wanted), ref_template=REF + "{model}", schema_generator=_Named
         )
         self.components: dict[str, Schema] = dict(made.get("$defs", {}))
         for schema in self.components.values():

@@ -157,14 +157,14 @@ class TestDisable:
 
         async with house.open_clients() as clients:
             await clients.update(OPERATOR, ClientUpdate(id=master.client_id, status="active"))
-        assert await house.connect(issued.key)
+        await house.connect(issued.key)
 
     async def test_another_client_goes_on(self, house: KeyHouse) -> None:
         master, _ = await house.new_client("a")
         _, key = await house.new_client("b")
         async with house.open_clients() as clients:
             await clients.disable(OPERATOR, ClientPath(id=master.client_id))
-        assert await house.identifier.identify(key, door="rest")
+        await house.identifier.identify(key, door="rest")
 
 
 class TestMasterKeys:
@@ -189,7 +189,7 @@ class TestMasterKeys:
         assert master.key_id
         async with house.open_master_keys() as keys:
             await keys.rotate(master, KeyRotate(id=master.key_id))
-        await house.rows("update client_key set expires_at = now() where expires_at is not null")
+        await house.change("update client_key set expires_at = now() where expires_at is not null")
         house.identifier._known.drop(lambda _: True)
         with pytest.raises(AuthExpiredError):
             await house.identifier.identify(old, door="rest")
@@ -203,7 +203,7 @@ class TestMasterKeys:
             made = await keys.rotate(master, KeyRotate.model_validate({"id": master.key_id, **how}))
         with pytest.raises(AuthRevokedError):
             await house.identifier.identify(old, door="rest")
-        assert await house.identifier.identify(made.key, door="rest")
+        await house.identifier.identify(made.key, door="rest")
         assert [closing.kid for closing in house.closings] == [master.kid]
 
     async def test_a_second_rotation_does_not_prolong_the_first(self, house: KeyHouse) -> None:
@@ -233,7 +233,7 @@ class TestMasterKeys:
         with pytest.raises(LastKeyError):
             async with house.open_master_keys() as keys:
                 await keys.delete(master, KeyPath(id=master.key_id))
-        assert await house.identifier.identify(key, door="rest")
+        await house.identifier.identify(key, door="rest")
 
     async def test_two_keys_cannot_delete_each_other_at_once(self, house: KeyHouse) -> None:
         master, _ = await house.new_client()
@@ -260,13 +260,13 @@ class TestMasterKeys:
             with pytest.raises(KeyNotFoundError):
                 async with house.open_master_keys() as keys:
                     await getattr(keys, command)(master, request)
-        assert await house.identifier.identify(key, door="rest")
+        await house.identifier.identify(key, door="rest")
 
     async def test_a_client_whose_keys_are_lost_gets_a_new_one(self, house: KeyHouse) -> None:
         master, old = await house.new_client()
         async with house.open_master_keys() as keys:
             new = await keys.reissue(master.client_id, name="again", overlap=timedelta())
-        assert await house.identifier.identify(new, door="rest")
+        await house.identifier.identify(new, door="rest")
         with pytest.raises(AuthRevokedError):
             await house.identifier.identify(old, door="rest")
 

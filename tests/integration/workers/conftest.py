@@ -11,6 +11,7 @@ from sqlalchemy import text
 from chatserver.infra.database import Database
 from chatserver.infra.unit_of_work import UnitOfWork, Units
 from chatserver.kernel.opening import Open
+from chatserver.tables import METADATA
 from tests.support.servers import Database as Address
 from tests.support.servers import Servers
 
@@ -31,7 +32,8 @@ def migrated(servers: Servers) -> Address:
 
 @pytest.fixture
 def address(servers: Servers, migrated: Address) -> Address:
-    servers.sql("truncate job, outbox, idempotency, client cascade", database=migrated.name)
+    names = ", ".join(METADATA.tables.keys() - {"cluster_generation"})
+    servers.sql(f"truncate {names}", database=migrated.name)
     return migrated
 
 

@@ -108,7 +108,7 @@ def test_an_expired_family_says_so() -> None:
 def test_a_replaced_generation_is_revoked_after_its_grace_and_the_others_are_not() -> None:
     late = replace(FAMILY, old_ends_in_s=0.0)
     assert verdict(OLD, late) is AuthRevokedError
-    assert judge(HASHER.mac(CURRENT), late, HASHER.matches)
+    assert judge(HASHER.mac(CURRENT), late, HASHER.matches).principal.key_id == CUR_ID
 
 
 def test_the_refusal_of_a_dead_key_says_that_a_login_cures_it() -> None:
