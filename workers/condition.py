@@ -17,20 +17,22 @@ class Condition:
     def __init__(self, part: str, *, outages: tuple[type[Exception], ...] = OUTAGES) -> None:
         self._part = part
         self._outages = outages
-        self._is_well = True
+        self._state = "well"
 
     def works(self) -> None:
-        if not self._is_well:
-            self._is_well = True
+        if self._state != "well":
+            self._state = "well"
             log.info("back_again", part=self._part)
 
     def fails(self, error: Exception) -> None:
         """Tell of a failure; what is not an outage is a bug, and logged with its trace."""
-        if not self._is_well:
+        is_outage = isinstance(error, self._outages)
+        state = "away" if is_outage else "broken"
+        if state == self._state:
             return
-        self._is_well = False
+        self._state = state
         cause = type(error.__cause__ or error).__name__
-        if isinstance(error, self._outages):
+        if is_outage:
             log.warning("away", part=self._part, error=cause)
         else:
             log.error("broken", part=self._part, error=cause, exc_info=error)

@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from chatserver.infra import jobs
 from chatserver.infra.database import Database, outages
 from chatserver.infra.jobs import KINDS, Doorbell, JobKind
+from chatserver.kernel.errors import UnavailableError
 from workers.condition import Condition
 from workers.schedule import PERIODIC, SWEEP_EVERY_S, Periodic, Timetable
 
@@ -95,11 +96,21 @@ class Scheduler:
         timetable = Timetable(every_s, now=time.monotonic())
         while not self._stopping.is_set():
             for place in timetable.due(time.monotonic()):
+                await self._do(connection, place)
+            await self._pause(timetable.wait_s(time.monotonic()))
+
+    async def _do(self, connection: AsyncConnection, place: int) -> None:
+        try:
+            with outages():
                 if place == 0:
                     await self._sweep(connection)
                 else:
                     await self._plan(connection, self._periodic[place - 1].kind)
-            await self._pause(timetable.wait_s(time.monotonic()))
+        except UnavailableError:
+            raise
+        except Exception:
+            # A bug in one duty is no reason to leave the others undone.
+            log.exception("duty_failed", job=self._periodic[place - 1].kind.name if place else None)
 
     async def _plan(self, connection: AsyncConnection, kind: JobKind) -> None:
         async with AsyncSession(connection) as session, session.begin():

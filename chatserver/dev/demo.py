@@ -45,8 +45,8 @@ class Demo:
 async def introduce(url: str, *, operator_key: str, file: Path) -> Demo:
     """Find or make the demo client and give its users fresh keys.
 
-    The master key is kept in `file`, because the server shows it only once. Raises DemoError when
-    the server refuses.
+    The master key is kept in `file`, because the server shows it only once; address and keys stand
+    beside it, for examples to read. Raises DemoError when the server refuses.
     """
     async with aiohttp.ClientSession(base_url=url, timeout=TIMEOUT) as session:
         api = _Api(session)
@@ -54,12 +54,14 @@ async def introduce(url: str, *, operator_key: str, file: Path) -> Demo:
             client = _read(file)
             if client is None or not await api.knows(client):
                 client = await api.make_client(operator_key)
-                write_private(file, json.dumps(asdict(client), indent=2) + "\n")
+                _keep(file, {"client": asdict(client)})
             users = [await api.login(client, name, shown) for name, shown in USERS.items()]
         except (aiohttp.ClientError, TimeoutError) as error:
             raise DemoError(
                 f"The demo client could not be made, because {url} did not answer ({error!r})."
             ) from error
+    keys = {user.external_id: user.key for user in users}
+    _keep(file, {"url": url, "users": keys, "client": asdict(client)})
     return Demo(client=client, users=tuple(users))
 
 
@@ -101,6 +103,10 @@ def _read(file: Path) -> DemoClient | None:
     if not file.exists():
         return None
     try:
-        return DemoClient(**json.loads(file.read_text()))
-    except (ValueError, TypeError):
+        return DemoClient(**json.loads(file.read_text())["client"])
+    except (ValueError, TypeError, KeyError):
         return None
+
+
+def _keep(file: Path, content: dict[str, Any]) -> None:
+    write_private(file, json.dumps(content, indent=2) + "\n")

@@ -16,6 +16,8 @@ from chatserver.realtime.queue import OutQueue
 PROBE_S: Final = 10.0
 CUT_AFTER_S: Final = 2.0
 NOOP_PAUSE_S: Final = 0.1
+# python-engineio's own client refuses more; JavaScript's takes any number.
+PACKETS_PER_POLL: Final = 16
 FRAMES_PER_S: Final = 2000
 FRAMES_BURST: Final = 10_000
 TELLING: Final = frozenset({WSMsgType.TEXT, WSMsgType.BINARY})
@@ -45,7 +47,11 @@ class EngineSocket(AsyncSocket):
         self._frames_at = time.monotonic()
 
     def end(self, *last: packet.Packet, after_s: float = 0) -> None:
-        """Send these even if the queue is full, and close so that a stock client connects again."""
+        """Send these even if the queue is full, and close so that a stock client connects again.
+
+        A WebSocket is closed, a poll is refused. The engine's own CLOSE would do for JavaScript's
+        client, but Python's takes it for good.
+        """
         if self.closed or self.ending:
             return
         self.queue.last(*last)
@@ -58,7 +64,7 @@ class EngineSocket(AsyncSocket):
         if self.closed or self.ending:
             return
         self.ending = True
-        self.queue.finish(*(() if self.upgraded else (packet.Packet(packet.CLOSE),)))
+        self.queue.finish()
         asyncio.get_running_loop().call_later(CUT_AFTER_S, self.cut)
 
     def cut(self) -> None:
@@ -118,7 +124,7 @@ class EngineSocket(AsyncSocket):
             packets = await self.poll()
         finally:
             self._polling = False
-        if self.ending and not self.closed:
+        if self.ending and self.queue.empty() and not self.closed:
             await self.close(abort=True)
         return packets
 
@@ -143,6 +149,17 @@ class EngineSocket(AsyncSocket):
         self.server.sockets.setdefault(self.sid, self)
         refused: Exception = exceptions.EngineIOError()
         return refused
+
+    async def poll(self) -> list[packet.Packet]:
+        """Wait for packets, and give as many as a stock client of any language takes at once."""
+        try:
+            async with asyncio.timeout(self.server.ping_interval + self.server.ping_timeout):
+                packets = [await self.queue.get()]
+        except TimeoutError as error:
+            raise exceptions.QueueEmpty from error
+        while len(packets) < PACKETS_PER_POLL and not self.queue.empty():
+            packets.append(self.queue.get_nowait())
+        return [each for each in packets if each is not None]
 
     async def _upgrade_websocket(self, environ: dict[str, Any]) -> Any:
         if self.upgraded or self.upgrading or self.ending:

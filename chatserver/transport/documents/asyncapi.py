@@ -4,7 +4,7 @@ from typing import Any, Final
 
 from chatserver.transport.documents import fixed
 from chatserver.transport.documents.schemas import Schema, Schemas
-from chatserver.transport.registry import FactSpec, Operation, Registry, who
+from chatserver.transport.registry import FactSpec, Operation, Registry
 
 _SCHEMAS: Final = {"Actor": fixed.ACTOR, "Error": fixed.SOCKET_ERROR}
 _ERROR: Final = {"$ref": "#/components/schemas/Error"}
@@ -86,6 +86,13 @@ def facts_of(registry: Registry, namespace: str) -> list[FactSpec]:
     return sorted(found, key=lambda each: each.name)
 
 
+def needs(command: Operation) -> str:
+    """Say what a caller needs for a command. On sockets there are only scoped keys."""
+    if command.scope is None:
+        return "Needs no scope."
+    return f"Needs the scope `{command.scope.value}`."
+
+
 _TEXT: Final = (
     "Every command is one JSON object and is acknowledged: `{ok: true, data}` or"
     " `{ok: false, error}`. The ack of a write means that it is committed. Facts with a `seq` are"
@@ -128,13 +135,11 @@ def _send(namespace: str, facts: list[FactSpec]) -> dict[str, Any]:
 
 
 def _command(schemas: Schemas, command: Operation) -> dict[str, Any]:
-    scope = f" and the scope `{command.scope.value}`" if command.scope is not None else ""
-    said = f"{command.description}\n\nTakes {who(command)}{scope}.".strip()
     return {
         "name": command.name,
         "title": command.name,
         "summary": command.summary,
-        "description": said,
+        "description": f"{command.description}\n\n{needs(command)}".strip(),
         "payload": schemas.sent(command.request),
     }
 

@@ -4,9 +4,14 @@ from typing import Any, Final
 
 from chatserver.transport import refusals
 from chatserver.transport.documents import catalogue
-from chatserver.transport.documents.asyncapi import commands_of, facts_of, namespaces_of
+from chatserver.transport.documents.asyncapi import (
+    commands_of,
+    facts_of,
+    namespaces_of,
+    needs,
+)
 from chatserver.transport.documents.schemas import REF, Schema, Schemas
-from chatserver.transport.registry import FactSpec, Operation, Registry, who
+from chatserver.transport.registry import FactSpec, Operation, Registry
 
 _GENERATED: Final = "<!-- Written from the code by `chatserver docs`; don't edit. -->"
 
@@ -69,12 +74,11 @@ def _error_row(
 
 
 def _command(schemas: Schemas, command: Operation) -> list[str]:
-    scope = f", scope `{command.scope.value}`" if command.scope is not None else ""
     codes = ", ".join(f"`{code}`" for code in sorted({error.code for error in command.errors}))
     lines = ["", f"### Command `{command.name}`", "", command.summary]
     if command.description:
         lines += ["", command.description]
-    lines += ["", f"Takes {who(command)}{scope}."]
+    lines += ["", needs(command)]
     lines += _members("Payload", schemas, schemas.sent(command.request))
     lines += _members("Answer", schemas, schemas.given(command.response))
     return lines + (["", f"Errors: {codes}."] if codes else [])

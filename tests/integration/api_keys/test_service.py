@@ -12,7 +12,7 @@ from chatserver.api_keys.errors import AuthExpiredError, AuthInvalidError, AuthR
 from chatserver.api_keys.schemas import KeyList, KeyOf, KeyOut, KeysOf, LoggedIn
 from chatserver.clients.errors import KeyNotFoundError
 from chatserver.clients.schemas import Nothing
-from chatserver.infra.secrets import new_scoped_key, parse_key
+from chatserver.infra.secrets import Key, new_scoped_key, parse_key
 from chatserver.kernel.ids import uuid7
 from chatserver.kernel.principal import Principal, Scope
 from chatserver.users.errors import UserNotFoundError
@@ -20,10 +20,14 @@ from tests.support.keys import LIFE, KeyHouse
 from tests.support.servers import Database as Address
 
 
-def kid_of(issued: LoggedIn) -> str:
+def parts(issued: LoggedIn) -> Key:
     key = parse_key(issued.key)
     assert key is not None
-    return key.kid
+    return key
+
+
+def kid_of(issued: LoggedIn) -> str:
+    return parts(issued).kid
 
 
 @pytest.fixture
@@ -65,10 +69,8 @@ class TestLogin:
         self, house: KeyHouse, master: Principal
     ) -> None:
         issued = await house.login(master)
-        key = parse_key(issued.key)
-        assert key is not None
         [row] = await house.rows("select to_jsonb(f)::text as kept from key_family f")
-        assert key.secret not in row["kept"]
+        assert parts(issued).secret not in row["kept"]
 
     async def test_without_a_device_each_login_is_a_new_one(
         self, house: KeyHouse, master: Principal
@@ -109,7 +111,7 @@ class TestLogin:
         self, house: KeyHouse, master: Principal
     ) -> None:
         issued = [await house.login(master, device_id="phone") for _ in range(3)]
-        assert [parse_key(it.key).gen for it in issued] == [1, 2, 3]
+        assert [parts(it).gen for it in issued] == [1, 2, 3]
         for it in issued:
             assert (await house.connect(it.key)).key_id == it.key_id
 
@@ -126,7 +128,7 @@ class TestLogin:
         third = await house.login(master, device_id="phone")
         for token in (first.key, pending.text, third.key):
             await house.connect(token)
-        assert parse_key(third.key).gen == 3
+        assert parts(third).gen == 3
 
     async def test_replace_ends_the_older_key_and_its_sockets_at_once(
         self, house: KeyHouse, master: Principal
@@ -136,7 +138,7 @@ class TestLogin:
         second = await house.login(master, device_id="phone", replace=True)
         for door in ("rest", "socket"):
             with pytest.raises(AuthRevokedError):
-                await house.identifier.identify(first.key, door=door)  # type: ignore[arg-type]
+                await house.identifier.identify(first.key, door=door)
         await house.connect(second.key)
         # The closing must not hit the socket that the new key opens.
         assert [closing.kid for closing in house.closings] == [kid_of(first)]
@@ -210,7 +212,7 @@ class TestLife:
         await asyncio.sleep(1.1)
         for door in ("rest", "socket"):
             with pytest.raises(AuthExpiredError) as refused:
-                await house.identifier.identify(issued.key, door=door)  # type: ignore[arg-type]
+                await house.identifier.identify(issued.key, door=door)
             assert refused.value.details == {"action": "login"}
         assert await keys_of(house, master) == []
         assert await house.identifier.dead_among([kid_of(issued)]) == {kid_of(issued)}
@@ -276,7 +278,7 @@ class TestRevoke:
         for it in alices:
             for door in ("rest", "socket"):
                 with pytest.raises(AuthRevokedError):
-                    await house.identifier.identify(it.key, door=door)  # type: ignore[arg-type]
+                    await house.identifier.identify(it.key, door=door)
         await house.connect(bob.key)
         assert [closing.user_id for closing in house.closings] == [who.user_id]
         dead = await house.identifier.dead_among([kid_of(it) for it in [*alices, bob]])

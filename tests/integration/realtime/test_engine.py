@@ -263,7 +263,7 @@ async def test_draining_tells_everyone_and_ends_in_time(truth: Truth, valkey: Te
         await a.realtime.stop(within_s=1.5)
         assert time.monotonic() - started < 3
         for each in people:
-            await until(lambda each=each: not each.client.connected)
+            await each.client.wait()
             closing = [fact["data"] for event, fact in each.events if event == "session.closing"]
             assert [(found["code"], found["reconnect"]) for found in closing] == [
                 ("server.draining", "now")

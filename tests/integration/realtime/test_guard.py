@@ -121,8 +121,9 @@ async def test_no_event_runs_before_the_connect_is_accepted(at: Node) -> None:
     async with websocket(at) as peer:
         await peer.send('40/chat,{"token":"ann"}')
         await peer.send('42/chat,7["echo",{}]')
-        assert (await peer.receive()).startswith("40/chat,")
+        await asyncio.sleep(0.15)
         assert at.door.ran == []
+        assert (await peer.receive()).startswith("40/chat,")
         assert "session.ready" in await peer.receive()
         assert acked(await peer.receive())["ok"]
     async with polling(at) as peer:
@@ -274,11 +275,10 @@ async def test_a_socket_that_does_not_read_is_bounded_and_told_to_come_back(
     for _ in range(1500):
         at.realtime.publish([truth.commit(room, text="x" * 10_000)])
         most = max(most, slow.socket.queue.bytes)
-        await asyncio.sleep(0)
+        await until(lambda: ben.seqs(room) == list(range(2, len(truth.facts[room]) + 1)))
     assert most <= 1 << 20
     assert slow.ended
     await until(lambda: slow.eio_sid not in at.realtime.server.sessions, 4)
-    await until(lambda: len(ben.seqs(room)) == 1500, 10)
     writer.transport.abort()
     await ben.leave()
 
@@ -291,8 +291,7 @@ async def test_a_slow_reader_that_reads_again_is_told(truth: Truth, at: Node) ->
         for _ in range(150):
             at.realtime.publish([truth.commit(room, text="x" * 10_000)])
         _, packets = await peer.get()
-        assert "slow_consumer" in packets[-2]
-        assert packets[-1] == "1"
+        assert "slow_consumer" in packets[-1]
         assert (await peer.get())[0] == 400
 
 
@@ -348,7 +347,8 @@ async def test_only_one_poll_and_no_jsonp(at: Node) -> None:
         await asyncio.sleep(0.1)
         assert (await peer.get())[0] == 400
         status, packets = await first
-        assert (status, packets[-1]) == (200, "1")
+        assert status == 200
+        assert "session.closing" in packets[0]
         async with peer.http.get(f"{at.url}{PATH}&transport=polling&j=0") as response:
             assert response.status == 400
 

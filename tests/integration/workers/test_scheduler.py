@@ -112,6 +112,16 @@ async def test_a_dead_worker_s_job_is_given_back(
     assert job == {"attempt": 1, "fence": 1, "error": "its worker died"}
 
 
+async def test_one_failing_duty_leaves_the_others_done(
+    make: Make, read: Read, eventually: Eventually
+) -> None:
+    unplannable = JobKind("x" * 100, "sweep")  # too long for its column
+    scheduler = make(Periodic(unplannable, every_s=0.1), Periodic(OFTEN, every_s=0.1))
+    async with running(scheduler.run(), scheduler.stop):
+        await eventually(lambda: read("select 1 from job"))
+        assert scheduler.is_active
+
+
 async def test_it_leaves_no_lock_behind(make: Make, read: Read, eventually: Eventually) -> None:
     scheduler = make()
     async with running(scheduler.run(), scheduler.stop):

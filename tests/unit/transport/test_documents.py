@@ -277,6 +277,6 @@ class TestPages:
         assert "| `name` | string | yes |" in page
         assert "Errors: `example.full`." in page
         assert "### Fact `box.made` (has a `seq`)" in page
-        assert "Takes the operator key." in page
+        assert "Needs the scope `rooms:write`." in page
         # A bar in a text must not end its cell.
         assert "Only boxes of this \\| that colour." in page
