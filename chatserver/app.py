@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import time
 from collections.abc import AsyncIterator
 from ipaddress import ip_network
 from typing import Any, Final
@@ -49,6 +50,7 @@ NAMESPACES: Final = (ROOMS, CHAT, NOTIFICATIONS)
 # Which of all nodes publishes the change list: any number that no other role has.
 CHANGE_LIST: Final = 0x63686174
 SWEEP_S: Final = 25.0
+EXPIRE_S: Final = 2.0
 # What a client may rely on; more of it comes with later versions.
 FEATURES: Final = {"recovery": False, "rotation": False, "typing": False, "presence": False}
 
@@ -161,9 +163,11 @@ class Server:
     async def _life(self, _: web.Application) -> AsyncIterator[None]:
         await self.container.start()
         await self.realtime.start()
-        sweep = asyncio.get_running_loop().create_task(self._sweep())
+        loop = asyncio.get_running_loop()
+        sweeps = [loop.create_task(work) for work in (self._sweep(), self._expire())]
         yield
-        sweep.cancel()
+        for sweep in sweeps:
+            sweep.cancel()
         await self.realtime.stop()
         await self.container.stop()
 
@@ -176,6 +180,12 @@ class Server:
         principal = await self.container.identifier.identify(token, door="socket")
         check_origin(principal, handshake.origin)
         return principal
+
+    async def _expire(self) -> None:
+        """Close the sockets of keys whose time is over."""
+        while True:
+            await asyncio.sleep(EXPIRE_S)
+            self.realtime.end_expired(time.time(), "auth.expired", "The key has expired.")
 
     async def _sweep(self) -> None:
         """Close the sockets of keys that ended without this node hearing of it."""

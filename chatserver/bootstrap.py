@@ -17,6 +17,7 @@ from chatserver.chat.service import Announcer, ChatService
 from chatserver.chat.writer import MessageWriter
 from chatserver.clients.repository import ClientKeyRepository, ClientRepository, MasterKeyLookup
 from chatserver.clients.service import ClientService, MasterKeyService
+from chatserver.infra import jobs
 from chatserver.infra.cluster import Generation
 from chatserver.infra.cursors import CursorSeal
 from chatserver.infra.database import Database
@@ -157,11 +158,18 @@ class Container:
         notes.note(principal.kid)
 
     def _clients(self, work: UnitOfWork) -> ClientService:
+        async def recheck(client_id: UUID) -> None:
+            # Rooms stand above clients: the change reaches them as a job.
+            await jobs.plan(
+                work.session, jobs.RECHECK_ROOMS, dedupe=str(client_id), client_id=client_id
+            )
+
         return ClientService(
             clients=ClientRepository(work.session),
             keys=self._master_keys(work),
             recorder=work,
             kick=self._kick,
+            lifetimes_changed=recheck,
         )
 
     def _master_keys(self, work: UnitOfWork) -> MasterKeyService:

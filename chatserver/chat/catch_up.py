@@ -129,7 +129,7 @@ class CatchUpService:
         """Say what changed since the cursor, and give what is missing where that is little."""
         since, after, began = self._read_cursor(principal, command.cursor)
         now, version = await self._repository.moment(principal.user_id)
-        named = _named(command.rooms)
+        named = command.rooms
         rows = await self._repository.changed_rooms(
             principal.user_id,
             since=None if since is None else since - OVERLAP,
@@ -329,16 +329,6 @@ class _Answers:
 
 def _floor(room: Room, me: Member | None) -> int:
     return max(room.min_seq, me.min_seq if me is not None else 1)
-
-
-def _named(rooms: dict[str, Position]) -> dict[UUID, Position]:
-    named: dict[UUID, Position] = {}
-    for text, position in rooms.items():
-        try:
-            named[UUID(text)] = position
-        except ValueError:
-            raise RoomNotFoundError from None
-    return named
 
 
 def _purpose(principal: Principal) -> str:

@@ -75,7 +75,7 @@ class Sync(Request):
     """With `cursor`, only what changed since comes back; `rooms` says what the device has."""
 
     cursor: Annotated[str, StringConstraints(min_length=1, max_length=512)] | None = None
-    rooms: Annotated[dict[str, Position], Field(max_length=500)] = {}
+    rooms: Annotated[dict[Id, Position], Field(max_length=500)] = {}
 
 
 class Replay(Request):

@@ -126,10 +126,10 @@ class ChatService:
         if command.sender_id is None:
             return await self._store(principal, complete, user_id=None)
         async with self._people() as people:
-            found = await people.find(principal.client_id, [command.sender_id])
-        return await self._store(
-            principal, complete, user_id=found[command.sender_id], sender_id=command.sender_id
-        )
+            sender = await people.find_one(
+                principal.client_id, command.sender_id, field="sender_id"
+            )
+        return await self._store(principal, complete, user_id=sender, sender_id=command.sender_id)
 
     async def list(self, principal: Principal, command: ListMessages) -> Messages:
         if command.after_seq is not None and command.before_seq is not None:

@@ -25,6 +25,8 @@ BATCH: Final = 64
 IN_FLIGHT: Final = 2
 BUSY_ROUNDS: Final = 3
 BUSY_PAUSE_S: Final = 0.005
+# Held rooms that are waited for at once: each of them keeps a connection.
+LANES: Final = 2
 CLOSE_S: Final = 5.0
 # A client takes at most a quarter of a batch while others wait.
 SHARE: Final = BATCH // 4
@@ -64,6 +66,7 @@ class MessageWriter:
         self._held: set[UUID] = set()
         self._batches: set[asyncio.Task[None]] = set()
         self._lanes: dict[UUID, deque[_Waiting]] = {}
+        self._lane_places = asyncio.Semaphore(LANES)
         self._lane_tasks: set[asyncio.Task[None]] = set()
         self._closed = False
         # For metrics and tests: how many batches, drafts and busy rounds there were.
@@ -77,6 +80,7 @@ class MessageWriter:
         Raises:
             UnavailableError: PostgreSQL can't be reached; nothing is known to be stored.
             DrainingError: the process is shutting down.
+            asyncpg.PostgresError: no database can store this draft: a bug of whoever made it.
         """
         if self._closed:
             raise DrainingError
@@ -88,7 +92,9 @@ class MessageWriter:
         else:
             self._known[draft.identity] = waiting
             self._queue.append(waiting)
-            self._start()
+            # Of a held room nothing can be taken, and whoever holds it starts again afterwards.
+            if draft.room_id not in self._held:
+                self._start()
         return await waiting.done
 
     async def close(self) -> None:
@@ -160,6 +166,7 @@ class MessageWriter:
         self.batches += 1
         try:
             outcomes = await self._store.store(drafts, wait=wait)
+            settled = list(zip(batch, outcomes, strict=True))
         except asyncpg.PostgresError as error:
             if not is_passing(error) and (error.sqlstate or "").startswith(_OWN_FAULTS):
                 return await self._split(batch, error, wait=wait)
@@ -172,7 +179,7 @@ class MessageWriter:
             self._fail(batch, UnavailableError())
             raise
         busy: list[_Waiting] = []
-        for waiting, outcome in zip(batch, outcomes, strict=True):
+        for waiting, outcome in settled:
             if outcome.outcome == "busy":
                 busy.append(waiting)
             else:
@@ -185,7 +192,8 @@ class MessageWriter:
         """Halve a batch that one row spoiled: it must not take its neighbours with it."""
         if len(batch) == 1:
             log.error("draft_refused", sqlstate=error.sqlstate, error=str(error))
-            self._reject(batch[0], error)
+            # Not `unavailable`: a retry would fail in the same way, again and again.
+            self._reject(batch[0], lambda: error)
             return []
         middle = len(batch) // 2
         first = await self._attempt(batch[:middle], wait=wait)
@@ -195,32 +203,25 @@ class MessageWriter:
         if not busy:
             return
         self.busy += len(busy)
-        again: list[_Waiting] = []
         for waiting in busy:
             waiting.rounds += 1
-            room = waiting.draft.room_id
-            lane = self._lanes.get(room)
-            if lane is not None:
-                lane.append(waiting)
-            elif waiting.rounds >= BUSY_ROUNDS:
-                self._open_lane(room, waiting)
-            else:
-                again.append(waiting)
-        if again:
-            rooms = {waiting.draft.room_id for waiting in again}
-            self._queue.extendleft(reversed(again))
+        self._queue.extendleft(reversed(busy))
+        rooms = {waiting.draft.room_id for waiting in busy}
+        stuck = {waiting.draft.room_id for waiting in busy if waiting.rounds >= BUSY_ROUNDS}
+        for room in stuck:
+            self._open_lane(room)
+        if rooms > stuck:
             # A held row is not free again at once: without a pause this would spin.
-            self._held |= rooms
-            asyncio.get_running_loop().call_later(BUSY_PAUSE_S, self._release, rooms)
+            self._held |= rooms - stuck
+            asyncio.get_running_loop().call_later(BUSY_PAUSE_S, self._release, rooms - stuck)
 
     def _release(self, rooms: set[UUID]) -> None:
         self._held -= rooms
         self._start()
 
-    def _open_lane(self, room: UUID, first: _Waiting) -> None:
-        lane = self._lanes[room] = deque([first])
-        # Whatever of this room still queues belongs behind it.
-        lane.extend(waiting for waiting in self._queue if waiting.draft.room_id == room)
+    def _open_lane(self, room: UUID) -> None:
+        lane = deque(waiting for waiting in self._queue if waiting.draft.room_id == room)
+        self._lanes[room] = lane
         self._queue = deque(w for w in self._queue if w.draft.room_id != room)
         task = asyncio.get_running_loop().create_task(self._walk(room, lane))
         self._lane_tasks.add(task)
@@ -230,8 +231,9 @@ class MessageWriter:
         """Store a held room's drafts with a lock that waits, until none is left."""
         try:
             while lane:
-                batch = [lane.popleft() for _ in range(min(BATCH, len(lane)))]
-                lane.extendleft(reversed(await self._attempt(batch, wait=True)))
+                async with self._lane_places:
+                    batch = [lane.popleft() for _ in range(min(BATCH, len(lane)))]
+                    lane.extendleft(reversed(await self._attempt(batch, wait=True)))
         finally:
             del self._lanes[room]
             self._start()
@@ -240,25 +242,36 @@ class MessageWriter:
         self._known.pop(waiting.draft.identity, None)
         if outcome.outcome == "stored":
             self.stored += 1
-            self._announce(waiting.draft, outcome)
+            self._show(waiting.draft, outcome)
         if not waiting.done.done():
             waiting.done.set_result(outcome)
         for repeat in waiting.repeats:
             if not repeat.done.done():
                 repeat.done.set_result(_as_repeat(waiting.draft, repeat.draft, outcome))
 
+    def _show(self, draft: Draft, outcome: Outcome) -> None:
+        try:
+            self._announce(draft, outcome)
+        except Exception:
+            # It is committed, so whoever sent it is told so; the log repairs the push.
+            log.exception("push_failed", room_id=str(draft.room_id), seq=outcome.seq)
+
     def _fail(self, batch: list[_Waiting], error: BaseException) -> None:
         log.warning("batch_failed", size=len(batch), error=type(error).__name__, text=str(error))
-        for waiting in batch:
-            self._reject(waiting, error)
 
-    def _reject(self, waiting: _Waiting, error: BaseException) -> None:
+        def refusal() -> Exception:
+            made = UnavailableError()
+            made.__cause__ = error
+            return made
+
+        for waiting in batch:
+            self._reject(waiting, refusal)
+
+    def _reject(self, waiting: _Waiting, refusal: Callable[[], Exception]) -> None:
         self._known.pop(waiting.draft.identity, None)
         for each in (waiting, *waiting.repeats):
             if not each.done.done():
-                refusal = UnavailableError()
-                refusal.__cause__ = error
-                each.done.set_exception(refusal)
+                each.done.set_exception(refusal())
 
 
 def _as_repeat(first: Draft, repeat: Draft, outcome: Outcome) -> Outcome:

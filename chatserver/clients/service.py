@@ -1,6 +1,6 @@
 """What can be done with tenants and their master keys."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -51,11 +51,13 @@ class ClientService:
         keys: "MasterKeyService",
         recorder: Recorder,
         kick: Callable[[Closing], None],
+        lifetimes_changed: Callable[[UUID], Awaitable[None]],
     ) -> None:
         self._clients = clients
         self._keys = keys
         self._recorder = recorder
         self._kick = kick
+        self._lifetimes_changed = lifetimes_changed
 
     async def create(self, _: Principal, command: ClientCreate) -> ClientCreated:
         client_id = uuid7()
@@ -117,6 +119,8 @@ class ClientService:
                 client_id, name=command.name, status=status, settings=settings
             )
         )
+        if "room_deactivation" in settings:
+            await self._lifetimes_changed(client_id)
         if status == "disabled":
             reason = "The application was disabled."
             closing = Closing(code="auth.revoked", reason=reason, client_id=client_id)

@@ -7,7 +7,6 @@ from uuid import UUID
 
 import structlog
 from sqlalchemy import Column, Index, LargeBinary, text
-from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import Field, SQLModel
 
 from chatserver.infra.database import Database
@@ -106,10 +105,6 @@ _RELEASE: Final = text(
     "delete from idempotency where client_id = :client and caller = :caller and key = :key"
     " and status is null and locked_until = :fence"
 )
-_TRIM: Final = text(
-    "delete from idempotency where ctid = any(array(select ctid from idempotency"
-    "  where created_at < clock_timestamp() - make_interval(secs => :kept) limit :limit))"
-)
 
 
 class IdempotencyStore:
@@ -158,12 +153,6 @@ class IdempotencyStore:
                 await session.execute(statement, held.use.row | {"fence": held.locked_until} | more)
         except UnavailableError as error:
             log.warning("idempotency_key_stays_locked", reason=repr(error.__cause__))
-
-
-async def trim(session: AsyncSession, *, limit: int = 5000) -> int:
-    """Forget answers older than 24 hours; the number of rows deleted, at most `limit`."""
-    deleted = await session.execute(_TRIM, {"kept": KEPT_S, "limit": limit})
-    return int(deleted.rowcount)  # type: ignore[attr-defined]  # a delete gives a cursor result
 
 
 def _place(use: KeyUse) -> str:

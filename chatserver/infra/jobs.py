@@ -40,11 +40,14 @@ class JobKind:
 
 
 DEACTIVATE_ROOMS: Final = JobKind("rooms.deactivate", "sweep")
+RECHECK_ROOMS: Final = JobKind("rooms.recheck", "sweep")
 PURGE_ROOM: Final = JobKind("rooms.purge", "sweep", max_attempts=20)
 TRIM_RECORDS: Final = JobKind("records.trim", "sweep")
 DISPATCH_OUTBOX: Final = "outbox.dispatch"
 UNHEARD_RINGS: Final = 100
-KINDS: Final = {kind.name: kind for kind in (DEACTIVATE_ROOMS, PURGE_ROOM, TRIM_RECORDS)}
+KINDS: Final = {
+    kind.name: kind for kind in (DEACTIVATE_ROOMS, RECHECK_ROOMS, PURGE_ROOM, TRIM_RECORDS)
+}
 
 
 class Job(SQLModel, table=True):

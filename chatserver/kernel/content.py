@@ -6,12 +6,18 @@ integers beyond 2^53 - 1, and a parser's stack has an end: each is refused here,
 
 import json
 import math
-from typing import Any
+from typing import Any, Final, TypeAlias
 
 from chatserver.kernel.errors import PayloadInvalidError
 
-MAX_DEPTH = 32
-MAX_INTEGER = 2**53 - 1
+MAX_DEPTH: Final = 32
+MAX_INTEGER: Final = 2**53 - 1
+# How much of a stranger's member name an error repeats.
+SHOWN: Final = 64
+
+# Where a member stands, written out only for an error: a long name above a long list would
+# otherwise be copied once per item.
+_Place: TypeAlias = "tuple[_Place, str | int] | None"
 
 
 def parse(raw: bytes | str) -> Any:  # noqa: ANN401 - any JSON
@@ -21,7 +27,9 @@ def parse(raw: bytes | str) -> Any:  # noqa: ANN401 - any JSON
         PayloadInvalidError: it isn't JSON, or a member is not acceptable.
     """
     try:
-        value = json.loads(raw, object_pairs_hook=_unique, parse_constant=_no_constant)
+        # Python would take UTF-16 and a byte order mark, too.
+        text = raw.decode() if isinstance(raw, bytes) else raw
+        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
     except RecursionError as error:
         raise PayloadInvalidError.of("$", f"nested deeper than {MAX_DEPTH}") from error
     except UnicodeDecodeError as error:
@@ -32,50 +40,56 @@ def parse(raw: bytes | str) -> Any:  # noqa: ANN401 - any JSON
     return value
 
 
-def check(value: Any, name: str = "") -> None:  # noqa: ANN401
+def check(value: Any) -> None:  # noqa: ANN401
     """Walk a parsed value and refuse what can't be stored or sent on.
 
     Raises:
-        PayloadInvalidError: with the dotted path of the first bad member.
+        PayloadInvalidError: with the dotted path of a bad member.
     """
-    pending: list[tuple[str, Any, int]] = [(name, value, 0)]
+    pending: list[tuple[_Place, Any, int]] = [(None, value, 0)]
     while pending:
-        path, item, depth = pending.pop()
+        place, item, depth = pending.pop()
         if isinstance(item, dict | list | tuple):
             if depth >= MAX_DEPTH:
-                raise PayloadInvalidError.of(path or "$", f"nested deeper than {MAX_DEPTH}")
+                raise _refusal(place, f"nested deeper than {MAX_DEPTH}")
             for key, member in item.items() if isinstance(item, dict) else enumerate(item):
                 if isinstance(key, str):
-                    _check_text(path or "$", key)
-                pending.append((f"{path}.{key}" if path else str(key), member, depth + 1))
+                    _check_text(place, key)
+                pending.append(((place, key), member, depth + 1))
         else:
-            _check_scalar(path, item)
+            _check_scalar(place, item)
 
 
-def _check_scalar(path: str, item: Any) -> None:  # noqa: ANN401
+def _check_scalar(place: _Place, item: Any) -> None:  # noqa: ANN401
     if isinstance(item, str):
-        _check_text(path, item)
+        _check_text(place, item)
     elif isinstance(item, float):
         if not math.isfinite(item):
-            raise PayloadInvalidError.of(path or "$", "is not a finite number")
+            raise _refusal(place, "is not a finite number")
     elif isinstance(item, int):
         if abs(item) > MAX_INTEGER:
-            raise PayloadInvalidError.of(path or "$", "is beyond 2^53 - 1")
+            raise _refusal(place, "is beyond 2^53 - 1")
     elif item is not None:
-        raise PayloadInvalidError.of(path or "$", "is binary; send text")
+        raise _refusal(place, "is binary; send text")
 
 
-def _check_text(path: str, text: str) -> None:
-    if text.isascii():
-        if "\x00" in text:
-            raise PayloadInvalidError.of(path or "$", "contains NUL")
-        return
+def _check_text(place: _Place, text: str) -> None:
     if "\x00" in text:
-        raise PayloadInvalidError.of(path or "$", "contains NUL")
+        raise _refusal(place, "contains NUL")
+    if text.isascii():
+        return
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise PayloadInvalidError.of(path or "$", "contains a lone surrogate") from error
+        raise _refusal(place, "contains a lone surrogate") from error
+
+
+def _refusal(place: _Place, issue: str) -> PayloadInvalidError:
+    names: list[str] = []
+    while place is not None:
+        place, name = place
+        names.append(_printable(str(name)))
+    return PayloadInvalidError.of(".".join(reversed(names)) or "$", issue)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -94,4 +108,4 @@ def _no_constant(_: str) -> float:
 
 
 def _printable(key: str) -> str:
-    return key[:64].encode("ascii", "backslashreplace").decode()
+    return key[:SHOWN].encode("utf-8", "backslashreplace").decode()

@@ -1,4 +1,4 @@
-"""Between nodes: 1,024 channels for rooms and as many for users, and a heartbeat through all of it."""
+"""Between nodes: 1,024 channels for rooms, as many for users, and a heartbeat through it all."""
 
 import asyncio
 import contextlib
@@ -70,6 +70,7 @@ class Bus:
         self._heard_at = 0.0
         self._session: asyncio.Task[None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
+        self._settled = asyncio.Event()
 
     async def start(self, receiver: Receiver) -> None:
         self.receiver = receiver
@@ -81,6 +82,12 @@ class Bus:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.publisher.stop()
+
+    async def settled(self, timeout_s: float) -> None:
+        """Wait until the bus is healthy, or known to be away."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._settled.wait()
 
     def publish(self, facts: Sequence[Committed]) -> None:
         self.publisher.publish(facts)
@@ -123,11 +130,9 @@ class Bus:
         while True:
             self._session = asyncio.create_task(self._serve())
             try:
-                with contextlib.suppress(asyncio.CancelledError):
-                    # Cancelled alone, it was the watchdog; together with this task, it is the end.
-                    await asyncio.shield(self._session)
-                if (current := asyncio.current_task()) is not None and current.cancelling():
-                    raise asyncio.CancelledError
+                await asyncio.wait({self._session})
+                if not self._session.cancelled():  # by the watchdog
+                    self._session.result()
             except AWAY as error:
                 if not failures:
                     log.warning("bus_away", error=repr(error))
@@ -141,6 +146,7 @@ class Bus:
                 await self._link.drop()
             failures = 1 if was_healthy else failures + 1
             self.counters.reconnects += 1
+            self._settled.set()
             longest = min(0.05 * 2**failures, LONGEST_BACK_OFF_S)
             await asyncio.sleep(random.uniform(longest / 2, longest))  # noqa: S311 - jitter
 
@@ -232,6 +238,7 @@ class Bus:
         self._heard_at = asyncio.get_running_loop().time()
         if not self.healthy and self._channels.is_restored:
             self.healthy = True
+            self._settled.set()
             self.changed_at = self._heard_at
             log.info("bus_healthy")
 

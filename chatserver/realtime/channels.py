@@ -50,7 +50,8 @@ class Channels:
 
     @property
     def is_restored(self) -> bool:
-        """Whether all that was needed when the connection was made is there; answers come in order."""
+        """Whether all is there that was needed when the connection was made."""
+        # Redis answers in order, so these many are these.
         return len(self.confirmed) >= self._first > 0
 
     def confirm(self, name: str) -> None:

@@ -39,7 +39,7 @@ class Realtime:
     requests can still be answered.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the one place where the parts meet
         self,
         *,
         door: Door,
@@ -93,11 +93,7 @@ class Realtime:
         """Connect to the bus and begin to repair. Doesn't wait long for Redis, and needs it not."""
         await self.bus.start(self)
         self.repair.start()
-        deadline = asyncio.get_running_loop().time() + HEAL_S
-        while not self.bus.healthy and asyncio.get_running_loop().time() < deadline:
-            if self.bus.counters.reconnects:
-                break
-            await asyncio.sleep(0.01)
+        await self.bus.settled(HEAL_S)
 
     async def stop(self, within_s: float = DRAIN_S) -> None:
         """Send everyone elsewhere, spread over the time there is, and end."""
@@ -110,7 +106,7 @@ class Realtime:
         for session in list(server.sessions.values()):
             after_ms = int(random.uniform(0, within_s * 500))  # noqa: S311 - jitter
             server.end(session, DrainingError.code, DrainingError.title, "now", after_ms)
-        while server.sessions and loop.time() < deadline:
+        while server.sessions and loop.time() < deadline:  # noqa: ASYNC110 - counted by two libraries
             await asyncio.sleep(0.02)
         for session in list(server.sessions.values()):
             session.lanes.cancel()
@@ -146,6 +142,15 @@ class Realtime:
             for principal in session.principals()
             if principal.kid
         }
+
+    def end_expired(self, now: float, code: str, reason: str) -> None:
+        """Close the connections of credentials that ended before `now`, in Unix seconds."""
+        for session in list(self.server.sessions.values()):
+            if any(
+                principal.expires_at is not None and principal.expires_at <= now
+                for principal in session.principals()
+            ):
+                self.server.end(session, code, reason, "never")
 
     def end_all(self, code: str, reason: str, reconnect: str) -> None:
         """Close every connection of this node."""

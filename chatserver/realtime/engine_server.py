@@ -86,7 +86,7 @@ class EngineServer(engineio.AsyncServer):
         except exceptions.QueueEmpty:
             return self._bad_request()
 
-    def _log_error_once(self, message: str, message_key: str) -> None:
+    def _log_error_once(self, message: str, message_key: str) -> None:  # noqa: ARG002 - stock
         # Stock writes what strangers sent, session ids included, at level ERROR.
         self.refused += 1
         log.debug("engine_request_refused", key=message_key)

@@ -75,7 +75,10 @@ class EngineSocket(AsyncSocket):
             self.server.start_background_task(self.close, abort=True)
 
     async def close(
-        self, wait: bool = True, abort: bool = False, reason: str | None = None
+        self,
+        wait: bool = True,  # noqa: ARG002, FBT001, FBT002 - stock
+        abort: bool = False,  # noqa: FBT001, FBT002 - stock
+        reason: str | None = None,
     ) -> None:
         if self.closed or self.closing:
             return

@@ -156,7 +156,8 @@ def closing_body(closing: Closing) -> bytes:
             "kid": closing.kid,
             "user_id": closing.user_id,
             "client_id": closing.client_id,
-        }
+        },
+        default=str,  # asyncpg's ids are a subclass of UUID, which orjson does not take for one
     )
 
 

@@ -121,7 +121,7 @@ class GuardedServer(socketio.AsyncServer):
         self.sessions[eio_sid] = session
         session.expect_namespace(self._first_namespace_s)
 
-    async def _handle_eio_disconnect(self, eio_sid: str, reason: str) -> None:
+    async def _handle_eio_disconnect(self, eio_sid: str, reason: str) -> None:  # noqa: ARG002 - stock
         session = self.sessions.pop(eio_sid, None)
         self.environ.pop(eio_sid, None)
         if session is not None:

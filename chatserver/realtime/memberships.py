@@ -6,11 +6,15 @@ from functools import partial
 from typing import Final, Protocol
 from uuid import UUID
 
+import structlog
+
 from chatserver.realtime.errors import QuotaExceededError
 from chatserver.realtime.hub import MAX_WATCHED, Connection, Listener
 from chatserver.realtime.ports import Seat
 from chatserver.realtime.recovery import Recovery
 from chatserver.realtime.stream import PAGE, RoomStream
+
+log = structlog.get_logger(__name__)
 
 SETTLE_S: Final = 30.0
 
@@ -37,6 +41,7 @@ class Memberships:
         self._hub = recovery.hub
         self._log = recovery.truth
         self._bus = bus
+        recovery.follow = self._confirm
 
     async def settle(self, listener: Listener) -> None:
         """Subscribe a new listener to his rooms; return at once for one who is.
@@ -98,7 +103,7 @@ class Memberships:
             listener.loading = None
 
     def _seat(self, listener: Listener, room_id: UUID, seat: Seat) -> bool:
-        """Subscribe a listener to a room that was read; False when that takes more than a moment."""
+        """Subscribe a listener to a room that was read; False when that takes more than that."""
         first = listener.version is None
         note = listener.noted.get(room_id) if listener.noted is not None else None
         stream = self._hub.streams.get(room_id)
@@ -156,10 +161,15 @@ class Memberships:
         """Ask again where rooms end, once the node is sure to hear of what comes after."""
         if not await self._bus.confirm_rooms(room_ids):
             return  # the bus is away: repair asks for everything until it is back
-        for room_id, head in (await self._log.heads(room_ids)).items():
+        try:
+            heads = await self._log.heads(room_ids)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the change list will tell
+            log.warning("heads_unreadable", error=repr(error))
+            return
+        for room_id, head in heads.items():
             stream = self._hub.streams.get(room_id)
             if stream is not None:
-                stream.learn(head)
+                stream.learn(head, at_once=True)
 
     async def _admit(self, listener: Listener, room_id: UUID, seat: Seat) -> None:
         """Let a user in late into a room that others here follow, with all since he was invited."""

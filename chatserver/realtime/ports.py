@@ -34,7 +34,7 @@ class Changes:
 
 
 class Log(Protocol):
-    """The truth in PostgreSQL that live delivery is repaired from. Any call may raise when it is away."""
+    """The truth in PostgreSQL that live delivery is repaired from. Calls raise when it is away."""
 
     async def read(self, room_id: UUID, *, after_seq: int, limit: int) -> list[Committed]:
         """Read facts after a seq, in order, with their effects."""

@@ -66,6 +66,7 @@ class BusPublisher:
         self._waiting: deque[tuple[str, bytes]] = deque()
         self._bytes = 0
         self._filled = asyncio.Event()
+        self._idle = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._failures = 0
         self._retry_at = 0.0
@@ -75,9 +76,9 @@ class BusPublisher:
 
     async def stop(self) -> None:
         """Send what waits, for at most a second, and close."""
-        deadline = asyncio.get_running_loop().time() + DEADLINE_S
-        while self._waiting and asyncio.get_running_loop().time() < deadline:
-            await asyncio.sleep(0.01)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(DEADLINE_S):
+                await self._idle.wait()
         if self._task is not None:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -106,6 +107,7 @@ class BusPublisher:
         self._waiting.append((channel, data))
         self._bytes += len(data)
         self._filled.set()
+        self._idle.clear()
 
     def _envelopes(self, fact: Committed) -> Iterator[tuple[str, bytes]]:
         room_id, seq = fact.room_id, fact.seq
@@ -138,6 +140,8 @@ class BusPublisher:
 
     async def _run(self) -> None:
         while True:
+            if not self._waiting:
+                self._idle.set()
             await self._filled.wait()
             batch = self._take()
             try:

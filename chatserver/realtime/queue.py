@@ -1,4 +1,4 @@
-"""What waits for one socket, bounded in bytes, so that a reader who doesn't read costs nobody else."""
+"""What waits for one socket, bounded in bytes: who doesn't read costs nobody else."""
 
 import asyncio
 from collections import deque

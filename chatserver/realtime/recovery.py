@@ -1,4 +1,4 @@
-"""From facts to sockets: each room's order, membership applied at its place, holes read from the log."""
+"""From facts to sockets: each room's order, membership at its place, holes read from the log."""
 
 import asyncio
 from collections import deque
@@ -51,6 +51,8 @@ class Recovery:
         self.stale: set[UUID] = set()
         self.stale_found = asyncio.Event()
         self.loads = 0
+        # Makes sure that the node hears of a room from now on, and of what it missed until then.
+        self.follow: Callable[[list[UUID]], Coroutine[Any, Any, None]] | None = None
         self._end = end
         self._patience_s = patience_s
         self._hold_s = hold_s
@@ -100,9 +102,7 @@ class Recovery:
         `seat` lets the first one in, before anything is delivered.
         """
         head = max(head, self.hub.past_head(room_id))
-        stream = RoomStream(
-            room_id, head, self, patience_s=self._patience_s, hold_s=self._hold_s
-        )
+        stream = RoomStream(room_id, head, self, patience_s=self._patience_s, hold_s=self._hold_s)
         self.hub.add_stream(stream)
         if seat is not None:
             seat(stream)
@@ -195,11 +195,13 @@ class Recovery:
                     self.suspect(listener.user_id)
             elif entered:
                 self.open_stream(room_id, seq - 1).offer(fact)
+                if self.follow is not None:
+                    self.in_background(self.follow([room_id]))
             elif self.loads:
                 self._keep_stray(fact)
             return
         if not stream.offer(fact):
-            # Its place is past, and so is the moment to let someone in: the log tells what he missed.
+            # Its place is past, and with it the moment to let someone in: the log has it.
             for listener in self._local(fact.effect.entered):
                 if listener not in stream.listeners and seq <= stream.head:
                     self.suspect(listener.user_id)

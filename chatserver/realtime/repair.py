@@ -19,7 +19,7 @@ LIST_WITHIN_S: Final = 30.0
 DEAF_WITHIN_S: Final = 60.0
 # A healthy node that hears no list for so long looks for itself: nobody leads.
 SILENCE_S: Final = 15.0
-# After so long without any look the list would be longer than all that is here.
+# After so long without a look the list would be longer than all that is here.
 SWEEP_AFTER_S: Final = 300.0
 SLICE: Final = 1000
 SWEEP_SLICE: Final = 5000
@@ -27,7 +27,7 @@ REFRESHERS: Final = 4
 
 
 class Repair:
-    """Compares, once in a while, with the truth. Everything is read in slices, never all at once."""
+    """Compares with the truth, once in a while. All is read in slices, never at once."""
 
     def __init__(
         self,

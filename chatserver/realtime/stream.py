@@ -44,8 +44,9 @@ class RoomStream:
     """
 
     __slots__ = (
-        "_busy", "_held", "_held_bytes", "_hold_s", "_keeper", "_mending", "_patience_s", "_reached", "_steps",
-        "_stopped", "duplicates", "expected", "head", "listeners", "room_id", "tip", "watchers",
+        "_busy", "_held", "_held_bytes", "_hold_s", "_keeper", "_mending", "_patience_s",
+        "_reached", "_steps", "_stopped", "duplicates", "expected", "head", "listeners",
+        "room_id", "tip", "watchers",
     )  # fmt: skip
 
     def __init__(

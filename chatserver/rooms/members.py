@@ -76,7 +76,7 @@ class MemberService:
             return await self.join(principal, RoomRef(room_id=command.room_id))
         room, me = await self._service.locked(principal, command.room_id, needed="moderator")
         _require_rank(me, command.role)
-        found = await self._people.find(principal.client_id, people)
+        found = await self._find(principal, command, people)
         return await self._add(
             room, [(found[name], name) for name in people], command.role, actor_of(principal)
         )
@@ -240,9 +240,17 @@ class MemberService:
             )
         )
 
+    async def _find(
+        self, principal: Principal, command: InviteMembers, people: Sequence[str]
+    ) -> dict[str, UUID]:
+        if command.user_id is None:
+            return await self._people.find(principal.client_id, people, field="user_ids")
+        one = await self._people.find_one(principal.client_id, command.user_id, field="user_id")
+        return {command.user_id: one}
+
     async def _member(self, principal: Principal, room: Room, name: str) -> Member:
-        found = await self._people.find(principal.client_id, [name])
-        member = await self._rooms.find_member(room.id, found[name])
+        user_id = await self._people.find_one(principal.client_id, name, field="user_id")
+        member = await self._rooms.find_member(room.id, user_id)
         if member is None:
             raise MemberNotFoundError
         return member

@@ -239,6 +239,11 @@ class RoomRepository:
         own = {row.id: row.settings.get("room_deactivation") or {} for row in settings}
         return [(room, own.get(room.client_id, {})) for room in rooms]
 
+    async def recheck(self, client_id: UUID, limit: int) -> int:
+        """Have up to `limit` rooms looked at soon that were to be looked at later or never."""
+        looked = await self._session.execute(text(_RECHECK), {"client": client_id, "limit": limit})
+        return int(looked.rowcount)  # type: ignore[attr-defined]  # an update gives a cursor result
+
     async def purge(self, client_id: UUID, room_id: UUID, limit: int) -> bool:
         """Delete up to `limit` rows of a deleted room per table; True while more are left."""
         values = {"room": room_id, "client": client_id, "limit": limit}
@@ -282,6 +287,13 @@ _DISMISS = (
     """,
     "delete from member where room_id = :room and client_id = :client",
 )
+# What is due already is left alone, so that this ends.
+_RECHECK = """
+update room set deactivation_check_at = clock_timestamp() where id = any (array(
+  select id from room where client_id = :client and is_active and deleted_at is null
+    and (deactivation_check_at is null or deactivation_check_at > clock_timestamp())
+  limit :limit for no key update skip locked))
+"""
 _PURGE = tuple(
     f"delete from {table} where ctid = any (array("  # noqa: S608 - names of our own tables
     f" select x.ctid from {table} x join room r on r.id = x.room_id"

@@ -32,8 +32,14 @@ from chatserver.rooms.schemas import (
 class People(Protocol):
     """Where external ids become server ids."""
 
-    async def find(self, client_id: UUID, external_ids: Sequence[str]) -> dict[str, UUID]:
-        """Look users up; raise `user.not_found` when one is unknown."""
+    async def find(
+        self, client_id: UUID, external_ids: Sequence[str], *, field: str
+    ) -> dict[str, UUID]:
+        """Look users up; raise `user.not_found` with the places in `field` when one is unknown."""
+        ...
+
+    async def find_one(self, client_id: UUID, external_id: str, *, field: str) -> UUID:
+        """Look one user up; raise `user.not_found` with `field` when unknown."""
         ...
 
 
@@ -245,6 +251,13 @@ class RoomService:
                 )
         return len(due)
 
+    async def recheck(self, client_id: UUID, *, limit: int) -> int:
+        """Let a client's new lifetimes apply to rooms that are there already.
+
+        Called by the worker until it gives 0. Returns how many rooms will be looked at.
+        """
+        return await self._rooms.recheck(client_id, limit)
+
     async def purge(self, client_id: UUID, room_id: UUID, *, limit: int) -> bool:
         """Delete a slice of what a deleted room leaves behind; True while there is more."""
         return await self._rooms.purge(client_id, room_id, limit)
@@ -313,7 +326,7 @@ class RoomService:
             raise PayloadInvalidError.of("member_ids", "a direct room has exactly two members")
         if not names:
             return []
-        found = await self._people.find(principal.client_id, names)
+        found = await self._people.find(principal.client_id, names, field="member_ids")
         return [(found[name], name) for name in names]
 
     async def _seat(self, room: Room, people: list[tuple[UUID, str]], principal: Principal) -> None:

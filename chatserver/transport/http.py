@@ -10,7 +10,6 @@ from aiohttp import hdrs, web
 from chatserver.kernel.errors import (
     ErrorKind,
     PayloadInvalidError,
-    RouteNotFoundError,
 )
 from chatserver.kernel.principal import Principal
 from chatserver.kernel.wire import Answer, Request
@@ -103,7 +102,7 @@ class _Entry:
         self._known = frozenset(operation.request.model_fields) if self._as_text else frozenset()
         self._missing = next(
             (error for error in operation.errors if error.kind is ErrorKind.NOT_FOUND),
-            RouteNotFoundError,
+            None,
         )
 
     async def answer(self, request: web.Request) -> web.Response:
@@ -131,7 +130,7 @@ class _Entry:
             return parse(self._operation.request, sent | dict(members), as_text=self._as_text)
         except PayloadInvalidError as error:
             wrong = {issue["field"].partition(".")[0] for issue in error.issues}
-            if wrong.isdisjoint(members):
+            if wrong.isdisjoint(members) or self._missing is None:
                 raise
             raise self._missing from None
 

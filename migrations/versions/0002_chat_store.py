@@ -60,11 +60,12 @@ begin
           and not d.room_id = any (coalesce(v_locked, '{}'))
           then 'busy'
         when r.id is null or r.deleted_at is not null then 'room.not_found'
+        -- First of all what is stored: a refusal says that nothing is, also to who left since.
+        when old.id is not null and old.body_hash = d.hash then 'duplicate'
         when d.user_id is not null and m.user_id is null and (r.type = 'channel' or exists (
           select 1 from departure g where g.room_id = d.room_id and g.user_id = d.user_id))
           then 'room.not_member'
         when d.user_id is not null and m.user_id is null then 'room.not_found'
-        when old.id is not null and old.body_hash = d.hash then 'duplicate'
         when old.id is not null then 'idempotency.conflict'
         when d.reply_to is not null and not exists (
           select 1 from message q where q.id = d.reply_to and q.room_id = d.room_id)

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from typing import Any
+from uuid import UUID
 
 import pytest
 from sqlalchemy import text
@@ -48,6 +49,7 @@ class KeyHouse:
         self.database = Database(address.app_url, name="test")
         self.life = life
         self.closings: list[Closing] = []
+        self.rechecked: list[UUID] = []
         self.hasher = KeyHasher(address.secrets.key_pepper)
         self.slow = SlowHasher(cost=4)
         self.lookup = ScopedKeyLookup(self.database, idle=life.idle)
@@ -97,7 +99,11 @@ class KeyHouse:
             keys=self._master_keys(work),
             recorder=work,
             kick=self.kick,
+            lifetimes_changed=self._note_lifetimes,
         )
+
+    async def _note_lifetimes(self, client_id: UUID) -> None:
+        self.rechecked.append(client_id)
 
     def _user_service(self, work: UnitOfWork) -> UserService:
         return UserService(users=UserRepository(work.session))

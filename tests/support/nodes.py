@@ -101,7 +101,9 @@ class Process:
         """Give the end of the log, for whoever reads why a test failed."""
         if not self.log_file.exists():
             return ""
-        return "\n".join(self.log_file.read_text(errors="replace").splitlines()[-SHOWN_LINES:])
+        lines = self.log_file.read_text(errors="replace").splitlines()
+        told = [line for line in lines if '"event": "http_request"' not in line]
+        return "\n".join(told[-SHOWN_LINES:])
 
 
 class Node(Process):
@@ -182,7 +184,7 @@ class Cluster:
             part.spawn()
         for part in self.processes[-2:]:
             await eventually(
-                lambda part=part: part.said(f"{part.name}_started"),  # type: ignore[misc]
+                lambda part=part: part.said(f"{part.name}_ready"),  # type: ignore[misc]
                 within_s=START_S,
                 why=f"{part.name} works",
             )

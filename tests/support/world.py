@@ -80,7 +80,9 @@ class World:
             publish=lambda _: None,
         )
 
-    def _end(self, connections: Iterable[Connection], code: str, _: str, reconnect: str) -> None:
+    def _end(
+        self, connections: Iterable[Connection], code: str, reason: str, reconnect: str
+    ) -> None:
         self.closed += [(connection.principal.external_id, code) for connection in connections]
 
     async def connect(self, name: str, namespace: str = "/chat") -> Seen:

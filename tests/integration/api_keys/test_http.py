@@ -63,7 +63,7 @@ async def operator(house: KeyHouse, database: Address) -> AsyncIterator[Api]:
     registry.add(UsersHttp(house.open_users), routes=USER_ROUTES)
     registry.add(ApiKeysHttp(house.open_keys), routes=KEY_ROUTES)
 
-    async def identify(token: str | None, _: Sender) -> Principal:
+    async def identify(token: str | None, sender: Sender) -> Principal:
         return await house.identifier.identify(token, door="rest")
 
     store = IdempotencyStore(house.database, SecretBox.from_text(["key"]))
@@ -136,7 +136,7 @@ async def test_administration_is_closed_to_a_scoped_key(
     _, issued = await master("POST", "/users/alice/login", {})
     alice = master.to(issued["key"])
     full = path.format(id=uuid7(), external_id="alice")
-    json = {} if method in {"POST", "PUT", "PATCH"} else None
+    json: dict[str, Any] | None = {} if method in {"POST", "PUT", "PATCH"} else None
     status, refused = await alice(method, full, json)
     assert (status, refused["code"]) == (403, "auth.scope_missing")
     assert (await alice("GET", "/me"))[0] == 200
@@ -153,13 +153,14 @@ async def test_a_master_key_is_no_operator_and_an_operator_no_master(
 async def test_a_key_without_the_scope_reads_and_writes_no_profile(master: Api) -> None:
     _, issued = await master("POST", "/users/alice/login", {"scopes": ["chat:read"]})
     alice = master.to(issued["key"])
-    for method, path, json in (
+    asked: list[tuple[str, str, Any]] = [
         ("GET", "/me", None),
         ("GET", "/users/alice", None),
         ("PATCH", "/users/alice", {"display_name": "x"}),
         ("GET", "/users/alice/keys", None),
         ("DELETE", f"/users/alice/keys/{issued['key_id']}", None),
-    ):
+    ]
+    for method, path, json in asked:
         status, refused = await alice(method, path, json)
         assert (status, refused["code"]) == (403, "auth.scope_missing")
 

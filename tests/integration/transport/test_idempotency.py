@@ -15,7 +15,6 @@ from chatserver.infra.idempotency import (
     IdempotencyStore,
     Kept,
     KeyUse,
-    trim,
 )
 from chatserver.infra.secrets import SecretBox
 from chatserver.kernel.errors import (
@@ -257,23 +256,6 @@ class TestStore:
         assert await store.begin(use()) == Kept(201, b"{}")
         await rows.execute("update idempotency set created_at = created_at - interval '61 minutes'")
         assert isinstance(await store.begin(use(content=b"2")), Held)
-
-    async def test_old_answers_are_trimmed(
-        self,
-        store: IdempotencyStore,
-        opened: Database,
-        rows: Rows,
-    ) -> None:
-        for key in ("a", "b", "c"):
-            await store.begin(use(key))
-        await rows.execute(
-            "update idempotency set created_at = created_at - interval '25 hours' where key <> 'c'"
-        )
-        async with opened.transaction() as session:
-            assert await trim(session, limit=1) == 1
-            assert await trim(session) == 1
-            assert await trim(session) == 0
-        assert [row["key"] for row in await rows.fetch("select key from idempotency")] == ["c"]
 
     async def test_without_postgresql_a_write_with_a_key_is_unavailable(
         self, box: SecretBox

@@ -120,7 +120,7 @@ class TestWorker:
 
 class TestListener:
     async def test_it_hears_again_after_redis_was_away_and_came_back_empty(
-        self, servers: Servers, doorbell: Doorbell
+        self, servers: Servers, doorbell: Doorbell, caplog: pytest.LogCaptureFixture
     ) -> None:
         heard = threading.Event()
         servers.valkey.kill()
@@ -133,6 +133,8 @@ class TestListener:
             doorbell.ring([WORK.name])
             assert await asyncio.to_thread(heard.wait, 10)
         await asyncio.to_thread(listener.stop)
+        # The listener tells it once per change; Dramatiq would, per try and thread.
+        assert [line for line in caplog.records if line.name.startswith("dramatiq")] == []
 
     async def test_a_ring_for_something_unknown_disturbs_nobody(
         self, servers: Servers, redis: Redis, doorbell: Doorbell

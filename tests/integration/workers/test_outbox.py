@@ -88,6 +88,15 @@ class TestDispatch:
         assert set(seen.values()) == {1}
         assert (await read("select count(*) as made from job"))[0]["made"] == total
 
+    async def test_a_row_that_somebody_holds_delays_no_other(
+        self, database: Database, open_work: Open[UnitOfWork], read: Read
+    ) -> None:
+        await keep(database, "a", "a", "a")
+        async with database.transaction() as session:
+            (held,) = await outbox.take(session, limit=1)
+            assert await Dispatcher(open_work, {"a": (follow,)}, poll_s=3600).dispatch_all() == 2
+        assert str(held.fact_id) not in {row["dedupe"] for row in await read("select * from job")}
+
     async def test_waking_it_is_enough(
         self, database: Database, open_work: Open[UnitOfWork], read: Read, eventually: Eventually
     ) -> None:

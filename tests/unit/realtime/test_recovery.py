@@ -130,9 +130,7 @@ def test_who_connects_in_the_middle_misses_nothing_that_is_committed_afterwards(
         coming = []
         waiting: list[tuple[int, Committed]] = []
         for place, (what, name, fate) in enumerate(steps):
-            coming += [
-                asyncio.create_task(connect(who)) for at, who in connects if at == place
-            ]
+            coming += [asyncio.create_task(connect(who)) for at, who in connects if at == place]
             fact = write(truth, what, name)
             delays = {"once": [0], "twice": [0, 3], "lost": [], "late": [5], "early": [0]}[fate]
             waiting += [(place + delay, fact) for delay in delays]
