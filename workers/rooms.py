@@ -3,12 +3,13 @@
 from typing import Final, Protocol
 from uuid import UUID
 
-from chatserver.infra.jobs import DEACTIVATE_ROOMS, PURGE_ROOM, Claim
+from chatserver.infra.jobs import DEACTIVATE_ROOMS, PURGE_ROOM, RECHECK_ROOMS, Claim
 from chatserver.kernel.opening import Open
 from workers.holding import Handling
 
 SLICE: Final = 100
 PURGE_SLICE: Final = 1000
+RECHECK_SLICE: Final = 1000
 
 
 class Rooms(Protocol):
@@ -16,6 +17,10 @@ class Rooms(Protocol):
 
     async def deactivate_due(self, *, limit: int) -> int:
         """Deactivate rooms that are due; how many rows were looked at, 0 when none is left."""
+        ...
+
+    async def recheck(self, client_id: UUID, *, limit: int) -> int:
+        """Have a client's rooms looked at soon; how many, 0 when none is left."""
         ...
 
     async def purge(self, client_id: UUID, room_id: UUID, *, limit: int) -> bool:
@@ -30,6 +35,7 @@ class RoomJobs:
     def handlings(self) -> tuple[Handling, ...]:
         return (
             Handling(DEACTIVATE_ROOMS, self.deactivate),
+            Handling(RECHECK_ROOMS, self.recheck),
             Handling(PURGE_ROOM, self.purge, concurrency=2),
         )
 
@@ -38,6 +44,14 @@ class RoomJobs:
         while count:
             async with self._open_rooms() as rooms:
                 count = await rooms.deactivate_due(limit=SLICE)
+
+    async def recheck(self, claim: Claim) -> None:
+        if claim.client_id is None:
+            raise ValueError("rooms are looked at for a client")
+        count = 1
+        while count:
+            async with self._open_rooms() as rooms:
+                count = await rooms.recheck(claim.client_id, limit=RECHECK_SLICE)
 
     async def purge(self, claim: Claim) -> None:
         if claim.client_id is None:

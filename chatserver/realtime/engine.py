@@ -153,7 +153,8 @@ class Realtime:
                 self.server.end(session, code, reason, "never")
 
     def end_all(self, code: str, reason: str, reconnect: str) -> None:
-        """Close every connection of this node."""
+        """Close every connection of this node, and forget how far each room was shown."""
+        self.recovery.reset()
         for session in list(self.server.sessions.values()):
             self.server.end(session, code, reason, reconnect)
 

@@ -204,6 +204,9 @@ class Hub:
     def forget(self, room_id: UUID) -> None:
         self._past.pop(room_id, None)
 
+    def forget_all(self) -> None:
+        self._past.clear()
+
     def drop_if_unheard(self, stream: RoomStream) -> None:
         """Forget a room without listeners, unless what it has still to show may let someone in."""
         heard = stream.listeners or stream.watchers or stream.expected

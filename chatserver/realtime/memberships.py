@@ -98,7 +98,7 @@ class Memberships:
                 await self._admit(listener, room_id, seat)
             await self._let_go(listener, vanished)
         finally:
-            self._recovery.loads -= 1
+            self._recovery.loaded()
             listener.noted = None
             listener.loading = None
 
@@ -152,7 +152,7 @@ class Memberships:
                 self._hub.watch(connection, stream)
             return stream.head
         finally:
-            self._recovery.loads -= 1
+            self._recovery.loaded()
 
     def unwatch(self, connection: Connection, room_id: UUID) -> None:
         self._hub.unwatch(connection, room_id)

@@ -57,6 +57,7 @@ class Recovery:
         self._patience_s = patience_s
         self._hold_s = hold_s
         self._reading = asyncio.Semaphore(READERS)
+        self._stray_tips: dict[UUID, int] = {}
         self._strays: deque[tuple[float, Committed]] = deque(maxlen=STRAYS)
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -88,6 +89,8 @@ class Recovery:
             stream.learn(seq, at_once=True)
         elif only is not None and only in self.hub.listeners:
             self.suspect(only)
+        elif self.loads and len(self._stray_tips) < STRAYS:
+            self._stray_tips[room_id] = max(seq, self._stray_tips.get(room_id, 0))
 
     def suspect(self, user_id: UUID) -> None:
         """Have a user's rooms read again, soon."""
@@ -109,6 +112,7 @@ class Recovery:
         for _, fact in list(self._strays):
             if fact.room_id == room_id and self.hub.streams.get(room_id) is stream:
                 stream.offer(fact)
+        stream.learn(self._stray_tips.pop(room_id, 0))
         return stream
 
     def deliver(self, stream: RoomStream, fact: Committed) -> Iterator[None]:
@@ -153,10 +157,27 @@ class Recovery:
         self.hub.forget(stream.room_id)
         self._end(connections, code, reason, "now" if code == "epoch.mismatch" else "backoff")
 
+    def loaded(self) -> None:
+        """Hear that one reading of rooms has ended."""
+        self.loads -= 1
+        if not self.loads:
+            self._strays.clear()
+            self._stray_tips.clear()
+
     def in_background(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._done)
+
+    def reset(self) -> None:
+        """Forget all heads: the log they were read from is not the one that is there now."""
+        for listener in self.hub.listeners.values():
+            listener.version = None
+        for stream in list(self.hub.streams.values()):
+            self.hub.drop(stream)
+        self.hub.forget_all()
+        self._strays.clear()
+        self._stray_tips.clear()
 
     def stop(self) -> None:
         for task in self._tasks:

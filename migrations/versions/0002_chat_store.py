@@ -140,7 +140,8 @@ set search_path = public, pg_temp
 as $$
 declare
   v_system bigint := (select system_identifier from pg_control_system());
-  v_timeline bigint := (select timeline_id from pg_control_checkpoint());
+  -- The control file tells the new timeline only after the first checkpoint, minutes later.
+  v_timeline bigint := ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::bigint;
   v_generation integer;
 begin
   select g.generation into v_generation from cluster_generation g

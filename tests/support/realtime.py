@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID, uuid5
 
+import aiohttp
 import orjson
 import socketio
 from aiohttp import web
@@ -204,10 +205,15 @@ class NamingDoor:
 
 
 class Node:
-    def __init__(self, realtime: Realtime, door: NamingDoor, url: str) -> None:
+    """`http` is for clients: python-engineio's own does not always close the one that it makes."""
+
+    def __init__(
+        self, realtime: Realtime, door: NamingDoor, url: str, http: aiohttp.ClientSession
+    ) -> None:
         self.realtime = realtime
         self.door = door
         self.url = url
+        self.http = http
 
 
 @asynccontextmanager
@@ -242,11 +248,12 @@ async def node(
     assert site._server is not None
     port = site._server.sockets[0].getsockname()[1]  # type: ignore[attr-defined]
     await realtime.start()
-    try:
-        yield Node(realtime, door, f"http://127.0.0.1:{port}")
-    finally:
-        await realtime.stop(within_s=1)
-        await runner.cleanup()
+    async with aiohttp.ClientSession() as http:
+        try:
+            yield Node(realtime, door, f"http://127.0.0.1:{port}", http)
+        finally:
+            await realtime.stop(within_s=1)
+            await runner.cleanup()
 
 
 class Person:
@@ -264,6 +271,7 @@ class Person:
         self.events.append((event, args[0]))
 
     async def connect(self, at: Node, *transports: str) -> "Person":
+        self.client.eio.http, self.client.eio.external_http = at.http, True
         await self.client.connect(
             at.url,
             auth={"token": self.name},

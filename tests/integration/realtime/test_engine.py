@@ -226,6 +226,7 @@ async def test_nobody_is_let_in_while_the_log_is_away(truth: Truth, valkey: Test
     async with node(truth, valkey.url) as a:
         truth.away = True
         person = Person("ann")
+        person.client.eio.http, person.client.eio.external_http = a.http, True
         refusals: list[Any] = []
         person.client.on("connect_error", refusals.append, namespace="/chat")
         try:

@@ -404,7 +404,9 @@ async def test_polling_alone_works_with_a_stock_client(truth: Truth, at: Node) -
 async def test_a_stock_client_comes_back_when_it_may(
     truth: Truth, at: Node, transport: str
 ) -> None:
-    client = socketio.AsyncClient(reconnection_delay=0.05, reconnection_delay_max=0.1)
+    client = socketio.AsyncClient(
+        reconnection_delay=0.05, reconnection_delay_max=0.1, http_session=at.http
+    )
     connects: list[bool] = []
     client.on("connect", lambda: connects.append(True), namespace="/chat")
     await client.connect(

@@ -1,7 +1,7 @@
-"""A real PostgreSQL and Valkey, and a database that each of these tests finds empty."""
+"""One database for all of these tests, which each of them finds empty."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, TypeAlias
 
@@ -17,12 +17,6 @@ from tests.support.servers import Servers
 
 Rows: TypeAlias = list[dict[str, Any]]
 Eventually: TypeAlias = Callable[[Callable[[], Awaitable[Any]]], Awaitable[Any]]
-
-
-@pytest.fixture(scope="session")
-def servers() -> Iterator[Servers]:
-    with Servers() as started:
-        yield started
 
 
 @pytest.fixture(scope="session")

@@ -264,6 +264,40 @@ async def test_a_reference_lets_in_who_is_new() -> None:
     world.stop()
 
 
+async def test_facts_that_come_while_a_users_rooms_are_read_are_not_lost() -> None:
+    truth = Truth()
+    truth.join(ROOM, "ann")
+    truth.turns = 3
+    world = World(truth)
+    connecting = asyncio.create_task(world.connect("ann"))
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert world.recovery.loads == 1
+    truth.commit(ROOM)
+    world.recovery.refer(ROOM, 2)
+    world.recovery.show(truth.commit(ROOM))
+    ann = await connecting
+    await until(lambda: ann.seqs() == [2, 3])
+    world.stop()
+
+
+async def test_a_log_that_was_rewound_is_followed_from_where_it_is_now() -> None:
+    truth = Truth()
+    truth.join(ROOM, "ann")
+    world = World(truth)
+    ann = await world.connect("ann")
+    for _ in range(5):
+        world.recovery.show(truth.commit(ROOM))
+    assert ann.seqs() == [2, 3, 4, 5, 6]
+    world.recovery.reset()
+    world.hub.remove(ann)
+    del truth.facts[ROOM][2:]
+    again = await world.connect("ann")
+    world.recovery.show(truth.commit(ROOM))
+    assert again.seqs() == [3]
+    world.stop()
+
+
 async def test_a_connection_keeps_what_comes_before_it_is_opened() -> None:
     kept = Seen("ann")
     kept._kept = []

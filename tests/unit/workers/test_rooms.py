@@ -4,7 +4,7 @@ from uuid import UUID
 
 import pytest
 
-from chatserver.infra.jobs import DEACTIVATE_ROOMS, PURGE_ROOM, Claim, JobKind
+from chatserver.infra.jobs import DEACTIVATE_ROOMS, PURGE_ROOM, RECHECK_ROOMS, Claim, JobKind
 from workers.rooms import RoomJobs
 
 CLIENT = UUID(int=7)
@@ -16,6 +16,7 @@ class FakeRooms:
         self.left = slices
         self.opened = 0
         self.purged: list[tuple[UUID, UUID]] = []
+        self.rechecked: list[UUID] = []
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator["FakeRooms"]:
@@ -23,6 +24,11 @@ class FakeRooms:
         yield self
 
     async def deactivate_due(self, *, limit: int) -> int:
+        self.left -= 1
+        return limit if self.left >= 0 else 0
+
+    async def recheck(self, client_id: UUID, *, limit: int) -> int:
+        self.rechecked.append(client_id)
         self.left -= 1
         return limit if self.left >= 0 else 0
 
@@ -48,6 +54,13 @@ async def test_due_rooms_are_deactivated_in_slices_until_none_is_left() -> None:
     rooms = FakeRooms(slices=3)
     await RoomJobs(open_rooms=rooms.open).deactivate(claimed(DEACTIVATE_ROOMS))
     assert rooms.opened == 4
+
+
+async def test_a_clients_rooms_are_looked_at_again_in_slices() -> None:
+    rooms = FakeRooms(slices=2)
+    await RoomJobs(open_rooms=rooms.open).recheck(claimed(RECHECK_ROOMS))
+    assert rooms.rechecked == [CLIENT] * 3
+    assert rooms.opened == 3
 
 
 async def test_a_room_is_purged_in_slices_each_in_a_transaction_of_its_own() -> None:
