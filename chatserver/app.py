@@ -22,7 +22,7 @@ from chatserver.chat.sockets import ChatCommands
 from chatserver.clients.http import CLIENT_ROUTES, KEY_ROUTES, ClientKeysHttp, ClientsHttp
 from chatserver.infra.cluster import AdvisoryLeader
 from chatserver.kernel.errors import UnavailableError
-from chatserver.kernel.principal import Principal
+from chatserver.kernel.principal import Principal, Scope
 from chatserver.realtime.engine import Realtime
 from chatserver.realtime.hub import Views
 from chatserver.realtime.ports import Closing, Handshake
@@ -46,7 +46,12 @@ from chatserver.users.http import ROUTES as USER_ROUTES
 from chatserver.users.http import UsersHttp
 
 NOTIFICATIONS: Final = "/notifications"
-NAMESPACES: Final = (ROOMS, CHAT, NOTIFICATIONS)
+NAMESPACE_SCOPES: Final = {
+    ROOMS: Scope.ROOMS_READ,
+    CHAT: Scope.CHAT_READ,
+    NOTIFICATIONS: Scope.NOTIFICATIONS_READ,
+}
+NAMESPACES: Final = tuple(NAMESPACE_SCOPES)
 # Which of all nodes publishes the change list: any number that no other role has.
 CHANGE_LIST: Final = 0x63686174
 SWEEP_S: Final = 25.0
@@ -127,6 +132,7 @@ class Server:
             foreign=auth.AuthInvalidError,
             limits=self.settings.limits.model_dump(),
             features=FEATURES,
+            scopes=NAMESPACE_SCOPES,
         )
         return Realtime(
             door=door,

@@ -102,12 +102,14 @@ class GuardedServer(socketio.AsyncServer):
         if session is not None:
             log.info("protocol_violation", reason=reason, address=session.handshake.address)
             self.end(session, PayloadInvalidError.code, f"Protocol violation: {reason}.", "backoff")
+            session.socket.end()  # one that drains was to live a little longer
 
     def _full(self, eio_sid: str) -> None:
         session = self.sessions.get(eio_sid)
         if session is not None:
             log.info("slow_consumer", user=_name(session))
             self.end(session, "slow_consumer", "This socket reads too slowly.", "now")
+            session.socket.end()  # one that drains would go on with a hole
 
     async def _handle_eio_connect(self, eio_sid: str, environ: dict[str, Any]) -> None:
         await super()._handle_eio_connect(eio_sid, environ)

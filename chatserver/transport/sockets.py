@@ -11,7 +11,7 @@ import structlog
 from chatserver.kernel import content
 from chatserver.kernel.clock import Clock, rfc3339, utc_now
 from chatserver.kernel.errors import DomainError, EventUnknownError, PayloadInvalidError
-from chatserver.kernel.principal import Principal
+from chatserver.kernel.principal import Principal, Scope
 from chatserver.realtime.ports import Handshake, Refused
 from chatserver.transport.refusals import bug, refusal
 from chatserver.transport.registry import Registry, call
@@ -27,7 +27,8 @@ Authenticate: TypeAlias = Callable[
 class SocketDoor:
     """What the engine asks; see `realtime.ports.Door`.
 
-    `foreign` is the refusal for a second credential that belongs to somebody else.
+    `foreign` is the refusal for a second credential that belongs to somebody else, `scopes` what
+    a key must have to connect each namespace.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class SocketDoor:
         foreign: type[DomainError],
         limits: Mapping[str, Any],
         features: Mapping[str, Any],
+        scopes: Mapping[str, Scope],
         clock: Clock = utc_now,
     ) -> None:
         self._registry = registry
@@ -45,6 +47,7 @@ class SocketDoor:
         self._foreign = foreign
         self._limits = dict(limits)
         self._features = dict(features)
+        self._scopes = dict(scopes)
         self._clock = clock
 
     async def accept(
@@ -58,7 +61,10 @@ class SocketDoor:
         trace_id = uuid4().hex
         with structlog.contextvars.bound_contextvars(trace_id=trace_id):
             try:
-                return await self._accept(handshake, auth, first)
+                principal = await self._accept(handshake, auth, first)
+                # Being connected is reading: facts come by themselves.
+                principal.require(self._scopes[namespace])
+                return principal
             except Exception as error:
                 explained = _explain(error, trace_id, "connect_failed", namespace=namespace)
                 raise Refused(explained) from error

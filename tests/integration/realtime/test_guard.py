@@ -294,6 +294,21 @@ async def test_a_slow_reader_that_reads_again_is_told(truth: Truth, at: Node) ->
         assert (await peer.get())[0] == 400
 
 
+async def test_a_slow_reader_that_drains_is_ended_and_not_left_with_a_hole(
+    truth: Truth, at: Node
+) -> None:
+    room = uuid7()
+    truth.join(room, "ann")
+    async with polling(at) as peer:
+        await peer.connect()
+        (session,) = at.realtime.server.sessions.values()
+        at.realtime.server.end(session, "server.draining", "Bye.", "now", after_ms=60_000)
+        for _ in range(150):
+            at.realtime.publish([truth.commit(room, text="x" * 10_000)])
+        assert session.socket.ending
+        await until(lambda: at.realtime.server.sessions == {}, 4)
+
+
 @pytest.mark.parametrize("pieces", [2, 7])
 @pytest.mark.parametrize("size", [3_000, 20_000, 120_000])
 async def test_a_post_in_segments_arrives_whole(at: Node, size: int, pieces: int) -> None:

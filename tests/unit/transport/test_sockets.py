@@ -71,6 +71,7 @@ def door(found: Principal | Exception = ANN, seen: list[Any] | None = None) -> S
         foreign=WrongKeyError,
         limits={"command_bytes": 131072},
         features={"watch": True},
+        scopes={"/chat": Scope.CHAT_READ, "/notifications": Scope.NOTIFICATIONS_READ},
     )
 
 
@@ -171,3 +172,9 @@ def test_the_welcome_says_who_one_is_and_what_one_may() -> None:
         "features": {"watch": True},
     }
     assert str(ANN.user_id) not in str(welcome)
+
+
+async def test_a_namespace_takes_the_scope_to_read_it() -> None:
+    with pytest.raises(Refused) as refused:
+        await door().accept("/notifications", HANDSHAKE, {"token": "t"}, None)
+    assert refused.value.error["code"] == "auth.scope_missing"
