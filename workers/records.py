@@ -15,18 +15,19 @@ _AGED: Final = (
     # Contract: an `Idempotency-Key` is remembered for 24 hours.
     text(
         "delete from idempotency where ctid = any(array("
-        "select ctid from idempotency where created_at < clock_timestamp() - interval '24 hours'"
+        "select ctid from idempotency"
+        " where created_at < statement_timestamp() - interval '24 hours'"
         " limit :limit for update skip locked))"
     ),
     # Contract: `sync` tells for 90 days which rooms a user is no longer in.
     text(
         "delete from departure where ctid = any(array("
-        "select ctid from departure where at < clock_timestamp() - interval '90 days'"
+        "select ctid from departure where at < statement_timestamp() - interval '90 days'"
         " limit :limit for update skip locked))"
     ),
     text(
         "delete from job where ctid = any(array("
-        "select ctid from job where ended_at < clock_timestamp() - interval '7 days'"
+        "select ctid from job where ended_at < statement_timestamp() - interval '7 days'"
         " limit :limit for update skip locked))"
     ),
 )
@@ -36,7 +37,7 @@ _RETIRED: Final = text(
     "   order by kid limit :limit),"
     " gone as (delete from key_retired using page where key_retired.kid = page.kid"
     "   and (key_retired.gen < page.cur_gen - 64"
-    "     or key_retired.retired_at < clock_timestamp() - interval '90 days'))"
+    "     or key_retired.retired_at < statement_timestamp() - interval '90 days'))"
     " select max(kid) from page"
 )
 

@@ -41,6 +41,10 @@ ROOMS_PER_SYNC: Final = 500
 SNAPSHOT_MEMBERS: Final = 200
 SNAPSHOT_MESSAGES: Final = 50
 READS_SHOWN: Final = 100
+# What left longer ago, or is more than this, can't be listed any more: sync without a cursor then,
+# which gives all rooms that there are.
+REMOVED_KEPT: Final = timedelta(days=90)
+REMOVED_PER_SYNC: Final = 1000
 # Transactions that were open when the cursor was made may have committed after it.
 OVERLAP: Final = timedelta(seconds=60)
 
@@ -126,9 +130,15 @@ class CatchUpService:
         )
 
     async def sync(self, principal: Principal, command: Sync) -> Synced:
-        """Say what changed since the cursor, and give what is missing where that is little."""
+        """Say what changed since the cursor, and give what is missing where that is little.
+
+        Raises:
+            CursorInvalidError: not this caller's cursor, or too old to tell what was left since.
+        """
         since, after, began = self._read_cursor(principal, command.cursor)
         now, version = await self._repository.moment(principal.user_id)
+        if since is not None and now - since > REMOVED_KEPT:
+            raise CursorInvalidError
         named = command.rooms
         rows = await self._repository.changed_rooms(
             principal.user_id,
@@ -153,7 +163,11 @@ class CatchUpService:
                 rooms[str(room_id)] = await self._stranger(principal, room_id, position, answers)
         removed = []
         if since is not None:
-            gone = await self._repository.removed(principal.user_id, since - OVERLAP)
+            gone = await self._repository.removed(
+                principal.user_id, since - OVERLAP, limit=REMOVED_PER_SYNC + 1
+            )
+            if len(gone) > REMOVED_PER_SYNC:
+                raise CursorInvalidError
             removed = [
                 Removed(room_id=row["room_id"], reason=row["reason"], at=row["at"]) for row in gone
             ]

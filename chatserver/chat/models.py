@@ -8,9 +8,11 @@ from sqlalchemy import (
     BigInteger,
     Column,
     ForeignKeyConstraint,
+    Index,
     LargeBinary,
     Text,
     UniqueConstraint,
+    text,
 )
 from sqlmodel import Field, SQLModel
 
@@ -26,7 +28,15 @@ class Message(SQLModel, table=True):
             ["client_id", "room_id"], ["room.client_id", "room.id"], ondelete="CASCADE"
         ),
         UniqueConstraint("client_id", "id"),
-        UniqueConstraint("room_id", "seq"),
+        # Holds every row. It is partial so that only a query that says `seq > 0` may use it: by the
+        # room alone, a look-up of one message would read all of a room.
+        Index(
+            "uq_message_room_id_seq",
+            "room_id",
+            "seq",
+            unique=True,
+            postgresql_where=text("seq > 0"),
+        ),
         # Never expires: a phone may retry hours later.
         UniqueConstraint("room_id", "sender_key", "client_msg_id"),
     )

@@ -49,7 +49,8 @@ select {_ROOM}, r.last_seq as r_last_seq, r.msg_no as r_msg_no, x.role, x.joined
   x.min_seq, x.read_seq, x.read_msg_no, x.is_muted, x.is_favorite, x.notification_level,
   case when r.msg_no > x.read_msg_no then (
     select count(*) from (
-      select q.mentions from message q where q.room_id = r.id and q.seq > x.read_seq
+      select q.mentions from message q
+      where q.room_id = r.id and q.seq > x.read_seq and q.seq > 0
       order by q.seq desc limit 100) n
     where n.mentions ? u.external_id) else 0 end as mentions
 from member x join room r on r.id = x.room_id join app_user u on u.id = x.user_id
@@ -114,8 +115,8 @@ class ChatRepository:
         """Read messages in seq order: after a seq the next ones, before it (or at all) the last."""
         forward = after is not None
         rows = await self._fetch(
-            f"select {_MESSAGE} from message m where m.room_id = $1 and m.seq >= $2"  # noqa: S608
-            " and m.seq > $3 and m.seq < $4"
+            f"select {_MESSAGE} from message m where m.room_id = $1 and m.seq > 0"  # noqa: S608
+            " and m.seq >= $2 and m.seq > $3 and m.seq < $4"
             f" order by m.seq {'asc' if forward else 'desc'} limit $5",
             room_id,
             floor,
@@ -147,12 +148,13 @@ class ChatRepository:
         """Read a user's rooms with facts or changes since a moment, and whichever are named."""
         return await self._fetch(_CHANGED, user_id, since, after, list(named), limit)
 
-    async def removed(self, user_id: UUID, since: datetime) -> list[asyncpg.Record]:
+    async def removed(self, user_id: UUID, since: datetime, *, limit: int) -> list[asyncpg.Record]:
         return await self._fetch(
             "select room_id, reason, at from departure where user_id = $1 and at > $2"
-            " order by at limit 1000",
+            " order by at limit $3",
             user_id,
             since,
+            limit,
         )
 
     async def moment(self, user_id: UUID) -> tuple[datetime, int]:
@@ -181,13 +183,14 @@ class ChatRepository:
     async def changes(self, within_s: float) -> Changes:
         """Read which rooms have new facts and whose set of rooms changed, lately."""
         rooms = await self._fetch(
-            "select room_id, max(seq) from room_event"
-            " where created_at > clock_timestamp() - make_interval(secs => $1) group by room_id",
+            # Not `clock_timestamp()`: what changes from row to row can't be looked up in an index.
+            "select room_id, max(seq) from room_event where created_at >"
+            " statement_timestamp() - make_interval(secs => $1) group by room_id",
             within_s,
         )
         users = await self._fetch(
             "select id, rooms_version from app_user"
-            " where rooms_changed_at > clock_timestamp() - make_interval(secs => $1)",
+            " where rooms_changed_at > statement_timestamp() - make_interval(secs => $1)",
             within_s,
         )
         return Changes({row[0]: row[1] for row in rooms}, {row[0]: row[1] for row in users})

@@ -105,7 +105,7 @@ _PLAN = text(
 # Materialized: as a plain sub-select it may be run once per row and then take more than the limit.
 _CLAIM = text(
     "with due as materialized (select id from job where state = 'queued' and kind = :kind"
-    "   and run_at <= clock_timestamp() order by run_at limit :limit for update skip locked)"
+    "   and run_at <= statement_timestamp() order by run_at limit :limit for update skip locked)"
     " update job set state = 'running', attempt = attempt + 1, fence = fence + 1,"
     "  lease_until = clock_timestamp() + make_interval(secs => :lease)"
     " from due where job.id = due.id"
@@ -114,7 +114,7 @@ _CLAIM = text(
 _DUE = text(
     "select kind from unnest(cast(:kinds as text[])) as kind where exists"
     " (select from job where job.state = 'queued' and job.kind = kind.kind"
-    "   and job.run_at <= clock_timestamp())"
+    "   and job.run_at <= statement_timestamp())"
 )
 _RENEW = text(
     "update job set lease_until = clock_timestamp() + make_interval(secs => :lease)"
@@ -131,7 +131,7 @@ _SWEEP = text(
     "  error = 'its worker died', lease_until = null, run_at = clock_timestamp(),"
     "  ended_at = case when attempt >= :most then clock_timestamp() end"
     " where id in (select id from job where state = 'running' and kind = :kind"
-    "   and lease_until < clock_timestamp() for update skip locked)"
+    "   and lease_until < statement_timestamp() for update skip locked)"
     " returning id, state"
 )
 

@@ -58,7 +58,7 @@ def add(session: AsyncSession, facts: Sequence[Fact]) -> None:
 # Materialized: as a plain sub-select it may be run once per row and then take more than the limit.
 _TAKE = text(
     "with due as materialized (select id from outbox where set_aside_at is null"
-    "   and (due_at is null or due_at <= clock_timestamp())"
+    "   and (due_at is null or due_at <= statement_timestamp())"
     "   and (cast(:only as bigint) is null or id = :only)"
     "   order by id limit :limit for update skip locked)"
     " delete from outbox using due where outbox.id = due.id"

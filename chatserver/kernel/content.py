@@ -29,7 +29,7 @@ def parse(raw: bytes | str) -> Any:  # noqa: ANN401 - any JSON
     try:
         # Python would take UTF-16 and a byte order mark, too.
         text = raw.decode() if isinstance(raw, bytes) else raw
-        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+        value = json.loads(text, object_pairs_hook=unique, parse_constant=_no_constant)
     except RecursionError as error:
         raise PayloadInvalidError.of("$", f"nested deeper than {MAX_DEPTH}") from error
     except UnicodeDecodeError as error:
@@ -92,7 +92,12 @@ def _refusal(place: _Place, issue: str) -> PayloadInvalidError:
     return PayloadInvalidError.of(".".join(reversed(names)) or "$", issue)
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make an object of parsed members, for `json.loads`.
+
+    Raises:
+        PayloadInvalidError: one stands twice.
+    """
     members = dict(pairs)
     if len(members) != len(pairs):
         seen: set[str] = set()

@@ -205,7 +205,11 @@ class GuardedServer(socketio.AsyncServer):
             too_large = PayloadTooLargeError(f"A command may have {MAX_COMMAND} bytes.")
             self._refuse(connection, packet.id, too_large)
             return
-        parsed = packets.parse(packet.text)
+        try:
+            parsed = packets.parse_event(packet.text)
+        except PayloadInvalidError as error:
+            self._refuse(connection, packet.id, error)
+            return
         event = _name_of_event(parsed)
         payload = parsed[1] if len(parsed) == 2 else None  # noqa: PLR2004 - name and payload
         if not isinstance(payload, dict):

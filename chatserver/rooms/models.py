@@ -87,6 +87,8 @@ class Member(SQLModel, table=True):
             ["client_id", "user_id"], ["app_user.client_id", "app_user.id"], ondelete="CASCADE"
         ),
         Index("ix_member_user_id", "user_id", "room_id"),
+        # The order in which they came, also of a channel with very many.
+        Index("ix_member_room_id_joined_at", "room_id", "joined_at", "user_id"),
         {"postgresql_with": {"fillfactor": "80"}},
     )
 

@@ -221,7 +221,7 @@ class RoomRepository:
         locked = await self._session.scalars(
             select(Room)
             .where(
-                col(Room.deactivation_check_at) <= func.clock_timestamp(),
+                col(Room.deactivation_check_at) <= func.statement_timestamp(),
                 col(Room.is_active).is_(True),
                 col(Room.deleted_at).is_(None),
             )
@@ -291,7 +291,7 @@ _DISMISS = (
 _RECHECK = """
 update room set deactivation_check_at = clock_timestamp() where id = any (array(
   select id from room where client_id = :client and is_active and deleted_at is null
-    and (deactivation_check_at is null or deactivation_check_at > clock_timestamp())
+    and (deactivation_check_at is null or deactivation_check_at > statement_timestamp())
   limit :limit for no key update skip locked))
 """
 _PURGE = tuple(

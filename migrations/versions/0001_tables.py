@@ -408,6 +408,9 @@ def upgrade() -> None:
         postgresql_with={"fillfactor": "80"},
     )
     op.create_index("ix_member_user_id", "member", ["user_id", "room_id"], unique=False)
+    op.create_index(
+        "ix_member_room_id_joined_at", "member", ["room_id", "joined_at", "user_id"], unique=False
+    )
     op.create_table(
         "message",
         sa.Column("id", sa.UUID(), nullable=False),
@@ -461,7 +464,13 @@ def upgrade() -> None:
             "client_msg_id",
             name=op.f("uq_message_room_id_sender_key_client_msg_id"),
         ),
-        sa.UniqueConstraint("room_id", "seq", name=op.f("uq_message_room_id_seq")),
+    )
+    op.create_index(
+        "uq_message_room_id_seq",
+        "message",
+        ["room_id", "seq"],
+        unique=True,
+        postgresql_where=sa.text("seq > 0"),
     )
     op.create_table(
         "room_event",
@@ -523,7 +532,11 @@ def downgrade() -> None:
     op.drop_table("key_retired")
     op.drop_index("ix_room_event_created_at", table_name="room_event")
     op.drop_table("room_event")
+    op.drop_index(
+        "uq_message_room_id_seq", table_name="message", postgresql_where=sa.text("seq > 0")
+    )
     op.drop_table("message")
+    op.drop_index("ix_member_room_id_joined_at", table_name="member")
     op.drop_index("ix_member_user_id", table_name="member")
     op.drop_table("member")
     op.drop_index(

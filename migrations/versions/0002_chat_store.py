@@ -17,6 +17,12 @@ depends_on: Sequence[str] | None = None
 # get its snapshot (each statement of a volatile function has its own), so that it sees whoever was
 # removed, and whatever was sent, while the first one waited. A number is taken for rows that are
 # certain to be inserted, and nowhere else.
+#
+# A session keeps its plan while tables grow from nothing to millions of rows. So the only plan that
+# can be chosen is the one that is right for all sizes: a loop over the drafts, with an index for
+# each look-up. That is why scans and other joins are off here, why a repeat is looked up by the
+# draft's columns alone and `uq_message_room_id_seq` is partial (else it might be looked for among
+# all messages of its room), and why the room of `reply_to` is compared as no index can.
 CHAT_STORE = """
 create function chat_store(
   p_client uuid[], p_room uuid[], p_message uuid[], p_event uuid[], p_wake uuid[],
@@ -28,6 +34,9 @@ returns table (
   o_ts timestamptz, o_epoch integer, o_woke_seq bigint)
 language plpgsql volatile security definer
 set search_path = public, pg_temp
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
 as $$
 declare
   v_locked uuid[];
@@ -67,9 +76,7 @@ begin
           then 'room.not_member'
         when d.user_id is not null and m.user_id is null then 'room.not_found'
         when old.id is not null then 'idempotency.conflict'
-        when d.reply_to is not null and not exists (
-          select 1 from message q where q.id = d.reply_to and q.room_id = d.room_id)
-          then 'message.not_found'
+        when d.reply_to is not null and q.id is null then 'message.not_found'
         else 'stored'
       end as outcome
     from draft d
@@ -77,8 +84,9 @@ begin
       on r.id = d.room_id and r.client_id = d.client_id and d.room_id = any (v_locked)
     left join member m on m.room_id = d.room_id and m.user_id = d.user_id
     left join message old
-      on old.room_id = r.id and old.sender_key = d.sender_key
+      on old.room_id = d.room_id and old.sender_key = d.sender_key
       and old.client_msg_id = d.client_msg_id
+    left join message q on q.id = d.reply_to and q.room_id is not distinct from d.room_id
   ), numbered as (
     select j.*, row_number() over (partition by j.room_id order by j.ord) as n,
       case when j.is_active then 0 else 1 end as wakes

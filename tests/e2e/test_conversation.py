@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
@@ -14,13 +14,13 @@ from tests.support.clients import (
     RefusedError,
     all_see,
 )
-from tests.support.javascript import JavaScript, JsDevice
+from tests.support.javascript import JavaScript
 from tests.support.nodes import eventually
 from tests.support.scene import Scene
 
 Make = Callable[[str, int], Any]
 
-KINDS = {
+KINDS: Final[dict[str, dict[str, Any]]] = {
     "js, polling then upgrade": {},
     "js, websocket only": {"transports": ["websocket"]},
     "js, polling only": {"transports": ["polling"]},
@@ -119,12 +119,15 @@ class TestJavaScript:
     ) -> None:
         await scene.people("alice", "bob")
         bob = await scene.device("bob", 1)
-        room = (await scene.api.post("/rooms", {"type": "group", "member_ids": ["alice", "bob"]})).ok()
+        room = (
+            await scene.api.post("/rooms", {"type": "group", "member_ids": ["alice", "bob"]})
+        ).ok()
         alice = js.device(
             "alice", scene.nodes[0].url, await scene.key_of("alice"), transports=transports
         )
         payloads = [
-            {"room_id": room["id"], "content": f"{at}", "client_msg_id": f"{at}"} for at in range(40)
+            {"room_id": room["id"], "content": f"{at}", "client_msg_id": f"{at}"}
+            for at in range(40)
         ]
         acks = await alice.connect_and_emit(CHAT, "message.send", payloads)
         assert [ack["data"]["message"]["content"] for ack in acks] == [f"{at}" for at in range(40)]
@@ -247,7 +250,7 @@ async def test_revoking_a_key_ends_its_sockets_on_every_node(scene: Scene) -> No
     bob = await scene.device("bob", 1)
     (await scene.api.post("/users/alice/revoke")).ok()
     for device in devices:
-        await eventually(lambda device=device: not device.client.connected)
+        await eventually(lambda it=device: not it.client.connected)  # type: ignore[misc]
         closings = device.of_type("session.closing", ROOMS) + device.of_type("session.closing")
         assert [closing["data"]["code"] for closing in closings] == ["auth.revoked"]
     assert bob.client.connected
@@ -259,5 +262,3 @@ async def test_devices_of_one_user_see_what_one_of_them_does(scene: Scene) -> No
     await phone.say(room["id"], "from my phone")
     await laptop.say(room["id"], "from my laptop")
     await all_see([phone, laptop], room["id"], 3)
-
-

@@ -133,7 +133,9 @@ class TestLater:
 
 
 class TestSystemMessages:
-    async def test_a_system_message_twice_is_one(self, alices: list[PythonDevice], scene: Scene) -> None:
+    async def test_a_system_message_twice_is_one(
+        self, alices: list[PythonDevice], scene: Scene
+    ) -> None:
         room = await alices[0].create_room()
         path = f"/rooms/{room['id']}/messages"
         body = {"content": "The office is closed.", "client_msg_id": "closed-2026"}

@@ -278,13 +278,14 @@ class RawSocket:
         self._ack_id = 0
         self.received: list[str] = []
         self.closed = False
+        self.close_code: int | None = None
 
     async def connect(self, key: str, *namespaces: str) -> "RawSocket":
         self._socket = await self._session.ws_connect(self._url, max_msg_size=0)
         assert (await self.next_text()).startswith("0{")
         for namespace in namespaces:
             await self.send(f"40{namespace}," + orjson.dumps({"token": key}).decode())
-            await self.until(lambda text, ns=namespace: text.startswith(f"40{ns},"))  # type: ignore[misc]
+            await self.until(lambda text, ns=namespace: text.startswith(f"40{ns},"))
         return self
 
     async def send(self, text: str) -> None:
@@ -299,6 +300,7 @@ class RawSocket:
             message = await self._socket.receive(timeout=ANSWER_S)
             if message.type is not aiohttp.WSMsgType.TEXT:
                 self.closed = True
+                self.close_code = self._socket.close_code
                 return ""
             text = str(message.data)
             if text == "2":

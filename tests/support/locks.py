@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import asyncpg
 
@@ -40,9 +41,14 @@ async def waiting_for_locks(database: Database, count: int) -> None:
 
 async def scalar(database: Database, query: str, *arguments: object) -> int:
     """Ask the database itself for a number."""
+    found: int = await value(database, query, *arguments)
+    return found
+
+
+async def value(database: Database, query: str, *arguments: object) -> Any:
+    """Ask the database itself for one value."""
     connection = await asyncpg.connect(database.admin_url)
     try:
-        found: int = await connection.fetchval(query, *arguments)
-        return found
+        return await connection.fetchval(query, *arguments)
     finally:
         await connection.close()

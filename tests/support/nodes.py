@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 START_S = 30.0
 # The server's own drain and shutdown, and some air for a busy machine.
 STOP_S = 20.0
-SHOWN_LINES = 60
+SHOWN_LINES = 30
 
 
 class Process:
@@ -91,11 +91,8 @@ class Process:
         with self.log_file.open("rb") as log:
             log.seek(since)
             text = log.read()
-        found = []
-        for line in text.splitlines():
-            if line.startswith(b"{") and (entry := orjson.loads(line)).get("event") == event:
-                found.append(entry)
-        return found
+        entries = [orjson.loads(line) for line in text.splitlines() if line.startswith(b"{")]
+        return [entry for entry in entries if entry.get("event") == event]
 
     def last_words(self) -> str:
         """Give the end of the log, for whoever reads why a test failed."""

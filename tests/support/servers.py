@@ -13,6 +13,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -257,7 +258,8 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 def signal_all(pid: int | None, number: signal.Signals) -> None:
     """Send a signal to a process and all that descend from it, parents first."""
     if pid is not None:
-        os.kill(pid, number)
+        with suppress(ProcessLookupError):  # a child that ends when its parent goes on
+            os.kill(pid, number)
         for child in children_of(pid):
             signal_all(child, number)
 

@@ -1,0 +1,171 @@
+"""No query of the conversation reads more than it gives, whatever the size of the tables."""
+
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import pytest
+
+from chatserver.chat.repository import ChatRepository
+from chatserver.kernel.principal import Principal
+from tests.support.plans import Seeded, plan_of, seed
+from tests.support.servers import Database, Servers
+from tests.support.talk import Talk, draft_of
+
+
+@pytest.fixture(scope="module")
+def seeded(servers: Servers) -> Iterator[Seeded]:
+    address = servers.fresh_database()
+    yield seed(address)
+    servers.drop(address)
+
+
+class Reading(ChatRepository):
+    """Notes what it reads."""
+
+    def __init__(self, talk: Talk) -> None:
+        super().__init__(talk.container.database)
+        self.statements: list[tuple[str, tuple[object, ...]]] = []
+
+    async def _fetch(self, statement: str, *values: object) -> list[asyncpg.Record]:
+        self.statements.append((statement, values))
+        return await super()._fetch(statement, *values)
+
+
+@pytest.fixture
+async def reading(seeded: Seeded) -> AsyncIterator[Reading]:
+    talk = Talk(seeded.address)
+    yield Reading(talk)
+    await talk.stop()
+
+
+async def plans(reading: Reading, seeded: Seeded) -> list[str]:
+    assert reading.statements
+    return [await plan_of(seeded.address, *each) for each in reading.statements]
+
+
+class TestReads:
+    async def test_the_log_of_a_room(self, reading: Reading, seeded: Seeded) -> None:
+        assert await reading.entries(seeded.room_id, after_seq=3, limit=5, generation=1)
+        [plan] = await plans(reading, seeded)
+        assert "pk_room_event" in plan
+        assert "Seq Scan" not in plan
+
+    @pytest.mark.parametrize(("after", "before"), [(3, None), (None, 8), (None, None)])
+    async def test_history_in_both_directions(
+        self, reading: Reading, seeded: Seeded, after: int | None, before: int | None
+    ) -> None:
+        found = await reading.messages(seeded.room_id, floor=1, after=after, before=before, limit=5)
+        assert len(found) == 5
+        [plan] = await plans(reading, seeded)
+        assert "uq_message_room_id_seq" in plan
+        assert "Sort" not in plan
+        assert "Seq Scan" not in plan
+
+    async def test_one_message(self, reading: Reading, seeded: Seeded) -> None:
+        assert await reading.message(seeded.client_id, seeded.message_id)
+        [plan] = await plans(reading, seeded)
+        assert "Index Scan" in plan
+        assert "Seq Scan" not in plan
+
+    @pytest.mark.parametrize("since", [None, datetime.now(UTC) - timedelta(hours=1)])
+    async def test_rooms_that_changed(
+        self, reading: Reading, seeded: Seeded, since: datetime | None
+    ) -> None:
+        await reading.changed_rooms(
+            seeded.user_id, since=since, after=None, named=[seeded.room_id], limit=501
+        )
+        [plan] = await plans(reading, seeded)
+        assert "ix_member_user_id" in plan
+        assert "uq_message_room_id_seq" in plan
+        assert "Seq Scan" not in plan
+
+    async def test_rooms_that_one_is_no_longer_in(self, reading: Reading, seeded: Seeded) -> None:
+        await reading.removed(seeded.user_id, datetime.now(UTC) - timedelta(hours=2), limit=1001)
+        [plan] = await plans(reading, seeded)
+        assert "ix_departure_user_id_at" in plan
+
+    async def test_what_the_engine_asks_for(self, reading: Reading, seeded: Seeded) -> None:
+        await reading.heads([seeded.room_id] * 3)
+        await reading.subscriptions(seeded.user_id)
+        await reading.moment(seeded.user_id)
+        await reading.reads(seeded.room_id)
+        await reading.changes(30)
+        found = await plans(reading, seeded)
+        for plan in found:
+            assert "Seq Scan" not in plan
+        assert "ix_room_event_created_at" in "".join(found)
+        assert "ix_app_user_rooms_changed_at" in "".join(found)
+
+
+class TestChatStore:
+    @pytest.mark.parametrize("analyzed", [False, True])
+    async def test_a_send_reads_a_few_rows_however_much_was_sent_since_its_plan_was_made(
+        self, database: Database, talk: Talk, master: Principal, analyzed: bool
+    ) -> None:
+        alice = await talk.user(master, "alice")
+        room = await talk.room(alice)
+        connection = await asyncpg.connect(database.admin_url)
+        try:
+            store = ChatRepository(_Only(connection))  # type: ignore[arg-type]  # one connection
+            if analyzed:
+                await store.store([draft_of(alice, room.id, "a")], wait=False)
+                await connection.execute("analyze")
+            # The plan is made, and kept, while the tables are as good as empty.
+            for n in range(10):
+                await store.store([draft_of(alice, room.id, f"a{n}")], wait=False)
+            await self.grow(talk, master.client_id, room.id)
+            await connection.execute("select pg_stat_force_next_flush()")
+            async with connection.transaction():
+                [first] = await store.store(
+                    [draft_of(alice, room.id, "last", reply_to=None)], wait=False
+                )
+                [second] = await store.store(
+                    [draft_of(alice, room.id, "reply", reply_to=first.message_id)], wait=False
+                )
+                rows = await connection.fetch(
+                    "select relname, seq_scan, coalesce(seq_tup_read, 0) as seq_read,"
+                    " coalesce(idx_tup_fetch, 0) as idx_read from pg_stat_xact_user_tables"
+                )
+        finally:
+            await connection.close()
+        assert (first.outcome, second.outcome) == ("stored", "stored")
+        read = {row["relname"]: row["seq_read"] + row["idx_read"] for row in rows}
+        assert read["message"] <= 4
+        assert read["room"] <= 20
+        assert read["member"] <= 20
+        assert {row["relname"] for row in rows if row["seq_scan"]} == set()
+
+    async def grow(self, talk: Talk, client: UUID, room: UUID) -> None:
+        await talk.run(
+            "insert into message (id, client_id, room_id, seq, msg_no, sender, sender_key,"
+            "  client_msg_id, body_hash, content, status, pinned)"
+            " select gen_random_uuid(), $1, $2, n, n, 'user', 'x', n, '', 'hi', 'complete', false"
+            " from generate_series(100, 5099) n",
+            client,
+            room,
+        )
+        await talk.run(
+            "insert into app_user (id, client_id, external_id)"
+            " select gen_random_uuid(), $1, 'user-' || n from generate_series(1, 2000) n",
+            client,
+        )
+        await talk.run(
+            "insert into member (room_id, user_id, client_id, role, is_muted, is_favorite,"
+            "  notification_level) select $1, u.id, u.client_id, 'member', false, false, 'all'"
+            " from app_user u where u.external_id like 'user-%'",
+            room,
+        )
+        await talk.run("update room set last_seq = 6000, msg_no = 6000 where id = $1", room)
+
+
+class _Only:
+    """A database of one connection."""
+
+    def __init__(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+        self._connection = connection
+
+    async def fast(self) -> Any:
+        return self._connection
