@@ -118,7 +118,7 @@ class Settings(BaseSettings):
     @field_validator("database_url", "migrator_database_url")
     @classmethod
     def _postgres(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None and urlsplit(value.get_secret_value()).scheme not in POSTGRES_SCHEMES:
+        if value is not None and not _is_url(value, POSTGRES_SCHEMES):
             msg = "must look like postgresql://user:password@host:5432/database"
             raise ValueError(msg)
         return value
@@ -126,7 +126,7 @@ class Settings(BaseSettings):
     @field_validator("redis_url", "queue_redis_url")
     @classmethod
     def _redis(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None and urlsplit(value.get_secret_value()).scheme not in REDIS_SCHEMES:
+        if value is not None and not _is_url(value, REDIS_SCHEMES):
             msg = "must look like redis://host:6379/0, rediss://… or unix:///path/to/socket"
             raise ValueError(msg)
         return value
@@ -169,6 +169,15 @@ class Settings(BaseSettings):
             "assistant": self.room_deactivation_days_assistant,
         }
         return {name: None if value is None else value * 86_400 for name, value in days.items()}
+
+
+def _is_url(value: SecretStr, schemes: tuple[str, ...]) -> bool:
+    try:
+        parts = urlsplit(value.get_secret_value())
+        # Reading it refuses what is no number, often a password with an unescaped character.
+        return parts.scheme in schemes and (parts.port is None or parts.port > 0)
+    except ValueError:
+        return False
 
 
 def _host() -> str:

@@ -7,17 +7,21 @@ from typing import Annotated, Any, TypeVar
 
 import orjson
 import typer
+from pydantic import BaseModel, ValidationError
 
 from chatserver.bootstrap import Container
+from chatserver.cli.schema import NotReachedError, schema_problem
 from chatserver.clients.schemas import ClientCreate, ClientPath
 from chatserver.kernel.errors import DomainError
 from chatserver.kernel.paging import PageRequest
 from chatserver.kernel.principal import Caller, Principal
-from chatserver.settings import load
+from chatserver.settings import SettingsError, load
+from chatserver.transport.registry import invalid
 
 group = typer.Typer(help="Tenants: applications that use the server.", no_args_is_help=True)
 
 Result = TypeVar("Result")
+Command = TypeVar("Command", bound=BaseModel)
 OPERATOR = Principal(caller=Caller.OPERATOR)
 Json = Annotated[bool, typer.Option("--json", help="Print one line of JSON.")]
 
@@ -26,7 +30,11 @@ def with_container(work: Callable[[Container], Awaitable[Result]]) -> Result:
     """Run something on the services; a refusal becomes a sentence and exit code 1."""
 
     async def inside() -> Result:
-        container = Container(load(), name="chatserver cli")
+        settings = load()
+        problem = await schema_problem(settings)
+        if problem:
+            raise SettingsError(problem)
+        container = Container(settings, name="chatserver cli")
         await container.start()
         try:
             return await work(container)
@@ -35,9 +43,23 @@ def with_container(work: Callable[[Container], Awaitable[Result]]) -> Result:
 
     try:
         return asyncio.run(inside())
+    except NotReachedError as error:
+        typer.echo(f"PostgreSQL can't be reached: {error}. Check DATABASE_URL.", err=True)
     except DomainError as error:
         typer.echo(f"{error.message} ({error.code})", err=True)
-        raise typer.Exit(1) from None
+    raise typer.Exit(1)
+
+
+def checked(model: type[Command], members: dict[str, Any]) -> Command:
+    """Make a command of what was typed.
+
+    Raises:
+        PayloadInvalidError: it names what is wrong.
+    """
+    try:
+        return model.model_validate(members)
+    except ValidationError as error:
+        raise invalid(error) from None
 
 
 def say(members: dict[str, Any], *, json: bool) -> None:
@@ -60,7 +82,8 @@ def create(
     """Make a client and print its master key, once."""
 
     async def work(container: Container) -> dict[str, Any]:
-        command = ClientCreate.model_validate({"name": name} | ({"slug": slug} if slug else {}))
+        members = {"name": name} if slug is None else {"name": name, "slug": slug}
+        command = checked(ClientCreate, members)
         async with container.open_clients() as clients:
             made = await clients.create(OPERATOR, command)
         return made.model_dump(mode="json")

@@ -6,13 +6,12 @@ import signal
 import sys
 from typing import Final
 
-import asyncpg
 import structlog
 import uvloop
 from aiohttp import web
 
 from chatserver.app import Server
-from chatserver.infra import migrations
+from chatserver.cli.schema import NotReachedError, schema_problem
 from chatserver.settings import Settings
 from chatserver.transport.server import Runner
 
@@ -28,7 +27,7 @@ def run(settings: Settings, *, host: str, port: int) -> int:
 
 
 async def _serve(settings: Settings, host: str, port: int) -> int:
-    problem = await _schema_problem(settings)
+    problem = await _problem(settings)
     if problem:
         print(problem, file=sys.stderr)
         return 1
@@ -57,28 +56,13 @@ async def _serve(settings: Settings, host: str, port: int) -> int:
         await runner.cleanup()
 
 
-async def _schema_problem(settings: Settings) -> str:
+async def _problem(settings: Settings) -> str:
     """Refuse a database of another version; one that can't be reached is waited for instead."""
     try:
-        connection = await asyncpg.connect(settings.database_url.get_secret_value(), timeout=5)
-    except asyncpg.InvalidPasswordError:
-        return "PostgreSQL refused the role of DATABASE_URL. Run `chatserver migrate`: it makes it."
-    except (OSError, TimeoutError, asyncpg.PostgresError) as error:
-        log.warning("database_unreachable", reason=type(error).__name__)
+        return await schema_problem(settings)
+    except NotReachedError as error:
+        log.warning("database_unreachable", reason=str(error))
         return ""
-    try:
-        revision = await connection.fetchval("select version_num from alembic_version")
-    except asyncpg.UndefinedTableError:
-        revision = None
-    except asyncpg.PostgresError as error:
-        return f"PostgreSQL refused: {error}. Run `chatserver migrate`."
-    finally:
-        await connection.close()
-    head = migrations.head()
-    if revision == head:
-        return ""
-    found = "has no schema" if revision is None else f"is at revision {revision}"
-    return f"The database {found}; this version needs {head}. Run `chatserver migrate`."
 
 
 def _why(error: OSError, host: str, port: int) -> str:

@@ -3,13 +3,11 @@
 from typing import Annotated, Any
 
 import typer
-from pydantic import ValidationError
 
 from chatserver.api_keys.schemas import Login
 from chatserver.bootstrap import Container
-from chatserver.cli.clients import Json, say, with_container
+from chatserver.cli.clients import Json, checked, say, with_container
 from chatserver.kernel.principal import Caller, Principal
-from chatserver.transport.registry import invalid
 
 group = typer.Typer(help="Users of a client.", no_args_is_help=True)
 
@@ -34,10 +32,7 @@ def login(
         members: dict[str, Any] = {"external_id": external_id}
         if device_id is not None:
             members["device_id"] = device_id
-        try:
-            command = Login.model_validate(members)
-        except ValidationError as error:
-            raise invalid(error) from None
+        command = checked(Login, members)
         async with container.open_clients() as clients:
             found = await clients.find(client)
         principal = Principal(caller=Caller.MASTER, client_id=found.id, client_slug=found.slug)

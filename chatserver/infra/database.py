@@ -131,6 +131,8 @@ def outages() -> Iterator[None]:
         PoolTimeoutError,
         InterfaceError,
         asyncpg.InterfaceError,
+        # What the driver says when the server ends a session just as a statement begins.
+        asyncpg.InternalClientError,
         OSError,
         TimeoutError,
     ) as error:

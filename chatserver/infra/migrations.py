@@ -9,6 +9,7 @@ import asyncpg
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
+from sqlalchemy.exc import SQLAlchemyError
 
 from chatserver.infra.database import engine_url
 
@@ -27,10 +28,15 @@ class Role:
     password: str | None
 
     @classmethod
-    def of(cls, url: str) -> "Role":
-        parts = urlsplit(url)
+    def of(cls, url: str, setting: str = "DATABASE_URL") -> "Role":
+        try:
+            parts = urlsplit(url)
+            _ = parts.port
+        except ValueError:
+            msg = f"{setting} must look like postgresql://user:password@host:5432/database."
+            raise MigrationError(msg) from None
         if not parts.username:
-            msg = "DATABASE_URL names no user: postgresql://user:password@host:5432/database"
+            msg = f"{setting} names no user: postgresql://user:password@host:5432/database"
             raise MigrationError(msg)
         return cls(unquote(parts.username), unquote(parts.password) if parts.password else None)
 
@@ -57,7 +63,7 @@ def migrate(migrator_url: str, application_url: str) -> None:
         MigrationError: with a sentence for whoever runs it.
     """
     application = Role.of(application_url)
-    if application.name == Role.of(migrator_url).name:
+    if application.name == Role.of(migrator_url, "MIGRATOR_DATABASE_URL").name:
         msg = (
             "DATABASE_URL and MIGRATOR_DATABASE_URL name the same role; the server must not own its"
             " tables. Name another user in DATABASE_URL: `chatserver migrate` creates it."
@@ -66,12 +72,25 @@ def migrate(migrator_url: str, application_url: str) -> None:
     try:
         command.upgrade(config(migrator_url), "head")
         asyncio.run(_grant(migrator_url, application))
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+    except (
+        OSError,
+        TimeoutError,
+        SQLAlchemyError,
+        asyncpg.PostgresError,
+        asyncpg.InterfaceError,
+    ) as error:
         msg = (
-            f"PostgreSQL refused: {error}."
+            f"PostgreSQL refused: {_reason(error)}."
             " Check MIGRATOR_DATABASE_URL, and that its role owns the database."
         )
         raise MigrationError(msg) from error
+
+
+def _reason(error: BaseException) -> str:
+    # What PostgreSQL itself said, without the statement and the wrappers around it.
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 async def _grant(migrator_url: str, role: Role) -> None:
@@ -83,8 +102,9 @@ async def _grant(migrator_url: str, role: Role) -> None:
             await _make(connection, role)
             name = await _quoted(connection, role.name)
             database = await connection.fetchval("select quote_ident(current_database())")
+            ours = {kind: await connection.fetchval(query) for kind, query in _OURS.items()}
             for statement in _GRANTS:
-                await connection.execute(statement.format(role=name, database=database))
+                await connection.execute(statement.format(role=name, database=database, **ours))
     finally:
         await connection.close()
 
@@ -113,6 +133,21 @@ async def _quoted(connection: "asyncpg.Connection[asyncpg.Record]", name: str) -
     return str(await connection.fetchval("select quote_ident($1)", name))
 
 
+# Our own things only: others may have theirs in the same schema, and those are not ours to grant.
+_OURS = {
+    "tables": (
+        "select string_agg(oid::regclass::text, ', ') from pg_class where relkind = 'r'"
+        " and relnamespace = 'public'::regnamespace and relowner = current_user::regrole"
+    ),
+    "sequences": (
+        "select string_agg(oid::regclass::text, ', ') from pg_class where relkind = 'S'"
+        " and relnamespace = 'public'::regnamespace and relowner = current_user::regrole"
+    ),
+    "functions": (
+        "select string_agg(oid::regprocedure::text, ', ') from pg_proc"
+        " where pronamespace = 'public'::regnamespace and proowner = current_user::regrole"
+    ),
+}
 _GRANTS = (
     "revoke create, temporary on database {database} from public",
     "revoke create, temporary on database {database} from {role}",
@@ -120,10 +155,10 @@ _GRANTS = (
     "revoke all on schema public from public",
     "revoke create on schema public from {role}",
     "grant usage on schema public to {role}",
-    "revoke all on all tables in schema public from {role}",
-    "grant select, insert, update, delete on all tables in schema public to {role}",
+    "revoke all on table {tables} from {role}",
+    "grant select, insert, update, delete on table {tables} to {role}",
     "revoke all on table alembic_version from {role}",
     "grant select on table alembic_version to {role}",
-    "grant usage on all sequences in schema public to {role}",
-    "grant execute on all functions in schema public to {role}",
+    "grant usage on sequence {sequences} to {role}",
+    "grant execute on function {functions} to {role}",
 )

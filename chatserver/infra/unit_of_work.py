@@ -62,9 +62,7 @@ class UnitOfWork:
         outbox.add(self.session, later)
         self._has_later = bool(later)
 
-    def tell(
-        self, publish: Callable[[list[Committed]], None], ring: Callable[[], None]
-    ) -> None:
+    def tell(self, publish: Callable[[list[Committed]], None], ring: Callable[[], None]) -> None:
         """Run what waits for the commit. A failing push is logged; the log repairs it."""
         try:
             if self.committed:

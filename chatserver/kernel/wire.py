@@ -74,6 +74,8 @@ ExternalId: TypeAlias = Annotated[
     AfterValidator(_ascii_name),
     WithJsonSchema({"type": "string", "pattern": EXTERNAL_ID}),
 ]
+
+
 def _written(moment: datetime | str) -> str:
     # An answer that was built from a row's own text has its times written already.
     return moment if isinstance(moment, str) else rfc3339(moment)

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -15,21 +14,6 @@ from tests.support.servers import Servers
 AWAY_S = 10.0
 # The server answers within 4 s, come what may; the rest is for two busy cores.
 DEADLINE_S = 8.0
-
-
-@pytest.fixture(scope="module")
-def own_servers() -> Iterator[Servers]:
-    with Servers(tcp=True) as started:
-        yield started
-
-
-@pytest.fixture
-def cluster(own_servers: Servers) -> Iterator[Cluster]:
-    database = own_servers.fresh_database()
-    made = Cluster(database)
-    yield made
-    made.close()
-    own_servers.drop(database)
 
 
 class Talker:
@@ -65,13 +49,12 @@ class Talker:
             await asyncio.sleep(0.05)
 
 
-@pytest.mark.timeout(120)
 async def test_sends_are_answered_connects_refused_and_all_heals_by_itself(
-    cluster: Cluster, own_servers: Servers
+    own_cluster: Cluster, own_servers: Servers
 ) -> None:
-    nodes = await cluster.nodes("a", "b")
+    nodes = await own_cluster.nodes("a", "b")
     pids = [node.pid for node in nodes]
-    async with on_stage(nodes, cluster.database.secrets.operator_key) as scene:
+    async with on_stage(nodes, own_cluster.database.secrets.operator_key) as scene:
         devices = [await scene.device(f"user-{at}", at % 2) for at in range(6)]
         room = await devices[0].create_room(*(device.name for device in devices[1:]))
         talkers = [Talker(device, room["id"]) for device in devices]
@@ -125,12 +108,11 @@ async def test_sends_are_answered_connects_refused_and_all_heals_by_itself(
         await late.say(room["id"], "a new connection works, too")
 
 
-@pytest.mark.timeout(120)
 async def test_sends_to_a_database_that_hangs_are_answered_and_stored_once_by_a_retry(
-    cluster: Cluster, own_servers: Servers
+    own_cluster: Cluster, own_servers: Servers
 ) -> None:
-    nodes = await cluster.nodes("a", "b")
-    async with on_stage(nodes, cluster.database.secrets.operator_key) as scene:
+    nodes = await own_cluster.nodes("a", "b")
+    async with on_stage(nodes, own_cluster.database.secrets.operator_key) as scene:
         devices = [await scene.device(f"user-{at}", at % 2) for at in range(6)]
         room = await devices[0].create_room(*(device.name for device in devices[1:]))
         talkers = [Talker(device, room["id"]) for device in devices]

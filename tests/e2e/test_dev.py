@@ -80,7 +80,6 @@ def directory() -> Iterator[Path]:
 
 
 @pytest.mark.js
-@pytest.mark.timeout(180)
 async def test_its_keys_work_ctrl_c_ends_all_and_a_second_start_finds_the_data(
     directory: Path, js: JavaScript
 ) -> None:

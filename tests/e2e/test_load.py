@@ -2,8 +2,6 @@
 
 import asyncio
 
-import pytest
-
 from tests.support.clients import CHAT, PythonDevice
 from tests.support.locks import scalar
 from tests.support.nodes import Cluster
@@ -15,7 +13,6 @@ EACH = 100
 LAST = 1 + SENDERS * EACH
 
 
-@pytest.mark.timeout(120)
 async def test_2000_messages_by_20_senders_on_two_nodes_reach_everyone_in_order(
     scene: Scene, pair: Cluster
 ) -> None:

@@ -2,8 +2,6 @@
 
 import asyncio
 
-import pytest
-
 from tests.e2e.conftest import MakeCluster
 from tests.support.clients import ROOMS, all_see
 from tests.support.locks import scalar
@@ -14,7 +12,6 @@ from tests.support.scene import on_stage
 JOB_S = 60.0
 
 
-@pytest.mark.timeout(180)
 async def test_a_room_falls_asleep_is_woken_and_is_purged_when_deleted(
     cluster: MakeCluster,
 ) -> None:

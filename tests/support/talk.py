@@ -1,5 +1,6 @@
 """The services of one process on a real database, without doors; what it would show is kept."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -26,9 +27,18 @@ class Shown:
     def __init__(self) -> None:
         self.facts: list[Committed] = []
         self.closings: list[Closing] = []
+        self._more = asyncio.Event()
 
     def publish(self, facts: Sequence[Committed]) -> None:
         self.facts.extend(facts)
+        self._more.set()
+
+    async def at_least(self, count: int) -> None:
+        """Wait for what is shown a little later than it is answered."""
+        async with asyncio.timeout(5):
+            while len(self.facts) < count:
+                self._more.clear()
+                await self._more.wait()
 
     def close(self, closing: Closing) -> None:
         self.closings.append(closing)

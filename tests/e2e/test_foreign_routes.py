@@ -1,12 +1,11 @@
-"""A walk over every route and every command with ids that are none of the caller's business.
+"""A walk over every route with ids that are none of the caller's business.
 
 A foreign id, an unknown one and one that can't be an id must look the same, and nothing that one
-client stored may ever be told to another. A new route or command without an entry here fails.
+client stored may ever be told to another. A new route without an entry here fails.
 """
 
 import re
-import secrets
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -15,14 +14,11 @@ import pytest
 from chatserver.app import build_registry
 from chatserver.kernel.principal import Caller
 from chatserver.transport.registry import Operation, Route
-from tests.support.clients import CHAT, ROOMS, Answer, Api, PythonDevice
-from tests.support.locks import value
-from tests.support.nodes import Cluster
-from tests.support.scene import Scene, on_stage
+from tests.support.clients import CHAT, Answer, Api
+from tests.support.houses import UNKNOWN, House
+from tests.support.scene import Scene
 
 REGISTRY: Final = build_registry()
-UNKNOWN_ID: Final = "018f0000-0000-7000-8000-0123456789ab"
-BAD_IDS: Final[tuple[Any, ...]] = ("nonsense!", "", 7, None, True, {}, "0" * 5000)
 MALFORMED: Final = ("nonsense!", "00000000", "ünïcode", "a\x00b", "a/b", "..", "x" * 2000, "%")
 
 # What members of paths are ids of; `id` depends on what stands before it.
@@ -74,95 +70,6 @@ def path_members(route: Route) -> dict[str, str]:
 NAMING: Final = [
     route for route in REGISTRY.routes if path_members(route) and route.operation not in MAKING
 ]
-COMMANDS: Final = [
-    (namespace, operation.name)
-    for operation in REGISTRY.operations.values()
-    for namespace in operation.namespaces
-]
-
-
-class House:
-    """A tenant with something of everything, and its canary in every text of it."""
-
-    def __init__(self, scene: Scene, canary: str) -> None:
-        self.scene = scene
-        self.canary = canary
-        self.ids: dict[str, str] = {}
-
-    async def furnish(self, person: str) -> "House":
-        scene = self.scene
-        who = {"display_name": f"{self.canary} name", "metadata": {"secret": self.canary}}
-        (await scene.api.put(f"/users/{person}", who)).ok()
-        await scene.people(person, "stranger")
-        master = (await scene.api.post("/client/keys", {"name": f"{self.canary} key"})).ok()
-        issued = await scene.login(person, device_id="desk")
-        name = f"named-by-{person}"
-        room = (
-            await scene.api.post(
-                "/rooms",
-                {
-                    "type": "group",
-                    "title": f"{self.canary} title",
-                    "external_id": name,
-                    "member_ids": [person],
-                    "metadata": {"secret": self.canary},
-                },
-            )
-        ).ok()
-        place = f"/rooms/{room['id']}/members/{person}"
-        (await scene.api.patch(place, {"role": "owner"})).ok()
-        message = (
-            await scene.api.post(
-                f"/rooms/{room['id']}/messages",
-                {"content": f"{self.canary} text", "sender_id": person},
-            )
-        ).ok()["message"]
-        self.ids = {
-            "client": scene.client["id"],
-            "master key": master["id"],
-            "user": person,
-            "user key": issued["key_id"],
-            "room": room["id"],
-            "room name": name,
-            "message": message["id"],
-        }
-        return self
-
-    async def state(self) -> list[Any]:
-        """Everything that an intruder might have changed."""
-        api, room = self.scene.api, self.ids["room"]
-        own = await (await self.scene.as_user(self.ids["user"])).get("/me")
-        return [
-            (await api.get("/client")).body,
-            (await api.get(f"/users/{self.ids['user']}")).body,
-            (await api.get("/rooms/all")).body,
-            (await api.get(f"/rooms/{room}/events")).body,
-            (await api.get(f"/rooms/{room}/members")).body,
-            [key["id"] for key in (await api.get("/client/keys")).body["items"]],
-            own.body["key"]["device_id"],
-        ]
-
-
-UNKNOWN: Final = {
-    "client": UNKNOWN_ID,
-    "master key": UNKNOWN_ID,
-    "user": "nobody-at-all",
-    "user key": UNKNOWN_ID,
-    "room": UNKNOWN_ID,
-    "room name": "no-such-room",
-    "message": UNKNOWN_ID,
-}
-
-
-@pytest.fixture
-async def theirs(scene: Scene) -> House:
-    return await House(scene, f"canary-{secrets.token_hex(8)}").furnish("onlya")
-
-
-@pytest.fixture
-async def mine(pair: Cluster, scene: Scene) -> AsyncIterator[House]:
-    async with on_stage(scene.nodes, pair.database.secrets.operator_key) as other:
-        yield await House(other, f"own-{secrets.token_hex(8)}").furnish("onlyb")
 
 
 class Intruder:
@@ -336,122 +243,3 @@ class TestRoutes:
         reply = {"content": "x", "reply_to": theirs.ids["message"]}
         answer = await api.post(f"/rooms/{own}/messages", reply)
         assert (answer.status, answer.body["code"]) == (404, "message.not_found")
-
-
-def payload_of(command: str, ids: dict[str, str]) -> dict[str, Any]:
-    """Give a right payload for a command, about the given things."""
-    room = {"room_id": ids["room"]}
-    payloads: dict[str, dict[str, Any]] = {
-        "room.create": {"type": "group", "member_ids": [ids["user"]]},
-        "room.get": room,
-        "room.list": {},
-        "room.update": {**room, "title": "taken over"},
-        "room.join": room,
-        "room.leave": room,
-        "room.invite": {**room, "user_id": "onlyb"},
-        "room.remove": {**room, "user_id": ids["user"]},
-        "room.deactivate": room,
-        "room.reactivate": room,
-        "room.watch": room,
-        "room.unwatch": room,
-        "message.send": {**room, "content": "I was here", "client_msg_id": "intruder"},
-        "message.history": room,
-        "sync": {"rooms": {ids["room"]: {"epoch": "1.1", "seq": 0}}},
-        "room.replay": {**room, "after_seq": 0},
-    }
-    return payloads[command]
-
-
-# These do not fail for a room that is not one's own: one lists, one compares, one ends nothing.
-SUCCEEDING: Final = {"room.list", "sync", "room.unwatch"}
-
-
-class TestCommands:
-    @pytest.fixture
-    async def spies(self, theirs: House, mine: House) -> list[PythonDevice]:
-        return [await mine.scene.device("onlyb"), await theirs.scene.device("stranger", 1)]
-
-    async def test_foreign_and_unknown_ids_are_the_same_refusal(
-        self, theirs: House, spies: list[PythonDevice]
-    ) -> None:
-        before = await theirs.state()
-        watching = await theirs.scene.device(theirs.ids["user"], 1)
-        for namespace, command in COMMANDS:
-            for spy in spies:
-                acks = []
-                for ids in (theirs.ids, UNKNOWN):
-                    ack = await spy.emit(namespace, command, payload_of(command, ids))
-                    assert theirs.canary not in str(ack), (command, ack)
-                    ack.get("error", {}).pop("trace_id", None)
-                    acks.append(ack)
-                if command in SUCCEEDING:
-                    assert all(ack["ok"] for ack in acks), (command, acks)
-                    continue
-                if command == "room.create" and spy.name == "stranger":
-                    continue  # a person of the same client may be invited
-                assert acks[0] == acks[1], (namespace, command)
-                assert acks[0]["error"]["status"] == 404, (command, acks)
-        for spy in spies:
-            synced = await spy.call(CHAT, "sync", payload_of("sync", theirs.ids))
-            compared = synced["rooms"][theirs.ids["room"]]
-            assert compared == {"error": compared["error"]}
-            assert compared["error"]["code"] == "room.not_found"
-
-        # The owner of the room says something: whoever tried to watch it hears nothing.
-        said = await theirs.scene.api.post(
-            f"/rooms/{theirs.ids['room']}/messages", {"content": f"{theirs.canary} again"}
-        )
-        await watching.has_seq(theirs.ids["room"], said.ok()["message"]["seq"])
-        for spy in spies:
-            assert theirs.canary not in str(dict(spy.events))
-            assert spy.seqs(theirs.ids["room"]) == []
-        changed = before[3]["last_seq"] + 1
-        assert (await theirs.state())[3]["last_seq"] == changed
-
-    async def test_malformed_ids_are_named(self, spies: list[PythonDevice]) -> None:
-        for namespace, command in COMMANDS:
-            payload = payload_of(command, UNKNOWN)
-            for field in {"room_id", "user_id", "member_ids", "rooms"} & set(payload):
-                for bad in BAD_IDS:
-                    wrong = bad
-                    if field == "member_ids":
-                        wrong = [bad]
-                    elif field == "rooms":
-                        wrong = {"nonsense!": bad}
-                    error = await spies[0].refused(namespace, command, {**payload, field: wrong})
-                    assert error["code"] == "payload.invalid", (command, field, bad, error)
-                    named = [issue["field"].partition(".")[0] for issue in error["details"]]
-                    assert field in named or (field == "user_id" and bad is None), (command, error)
-        assert await spies[0].create_room()
-
-
-async def test_no_answer_and_no_fact_names_a_person_by_a_server_id(
-    mine: House, pair: Cluster
-) -> None:
-    person, room = mine.ids["user"], {"room_id": mine.ids["room"]}
-    server_id = await value(
-        pair.database,
-        "select id::text from app_user where external_id = $1 and client_id = $2::text::uuid",
-        person,
-        mine.ids["client"],
-    )
-    device = await mine.scene.device(person)
-    api = await mine.scene.as_user(person)
-    told: list[Any] = [
-        await device.create_room("stranger"),
-        await device.say(mine.ids["room"], "hello"),
-        await device.call(CHAT, "sync", {}),
-        await device.call(CHAT, "room.replay", {**room, "after_seq": 0}),
-        await device.call(CHAT, "message.history", room),
-        await device.call(ROOMS, "room.get", room),
-        await device.call(ROOMS, "room.leave", room),
-        await mine.state(),
-    ]
-    for path in ("/me", f"/users/{person}", f"/users/{person}/keys", "/rooms"):
-        told += [(await api.get(path)).ok()]
-    for path in ("events", "snapshot", "members", "messages"):
-        told += [(await mine.scene.api.get(f"/rooms/{mine.ids['room']}/{path}")).ok()]
-    await device.has_seq(mine.ids["room"], 5)
-    assert len(server_id) == 36
-    assert server_id not in str(told)
-    assert server_id not in str(dict(device.events))
