@@ -8,8 +8,9 @@ RECENT := import sys; sys.exit(sys.version_info < (3, 11))
 BIN := .venv/bin
 STAMP := .venv/.installed
 JS := tests/support/js
+PEERS := benchmarks/peers
 
-.PHONY: help install dev test test-unit lint format types layers check lock migration clean
+.PHONY: help install dev test test-unit bench chaos lint format types layers check lock migration clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | awk 'BEGIN {FS = ":.*## "} {printf "  make %-11s %s\n", $$1, $$2}'
@@ -57,6 +58,16 @@ $(JS)/node_modules/.installed: $(JS)/package-lock.json $(JS)/package.json
 test-unit: install ## Run the tests that need no database, no network and no Node
 	$(BIN)/pytest tests/unit tests/architecture $(ARGS)
 
+bench: install $(PEERS)/node_modules/.installed ## Compare with Node's Socket.IO and python-socketio (ARGS=--quick)
+	@exec $(BIN)/python -m benchmarks $(ARGS)
+
+$(PEERS)/node_modules/.installed: $(PEERS)/package-lock.json $(PEERS)/package.json
+	npm --prefix $(PEERS) ci --no-audit --no-fund
+	@touch $@
+
+chaos: install $(JS)/node_modules/.installed ## Rehearse every fault under load, some 15 minutes (ARGS="--seeds 5", ARGS=--brief)
+	@exec $(BIN)/pytest tests/chaos/rehearse_faults.py $(ARGS)
+
 lint: install ## Check style and format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -83,5 +94,5 @@ migration: install ## Write a migration from what the models have and the migrat
 migration: export MESSAGE = $(m)
 
 clean: ## Remove what the tools made (not .venv, not the data in .chatserver)
-	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache $(JS)/node_modules
+	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache $(JS)/node_modules $(PEERS)/node_modules
 	find chatserver workers migrations tests -name __pycache__ -type d -prune -exec rm -rf {} +

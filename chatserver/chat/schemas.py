@@ -190,3 +190,13 @@ class MessageData(Answer):
     """What `message.*` facts carry."""
 
     message: MessageOut
+
+
+class Tip(Answer):
+    last_seq: int
+
+
+class Tips(Answer):
+    """Where rooms' logs end; a client that is behind asks with `room.replay`."""
+
+    rooms: dict[str, Tip]

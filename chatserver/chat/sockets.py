@@ -19,6 +19,7 @@ from chatserver.chat.schemas import (
     Sent,
     Sync,
     Synced,
+    Tips,
 )
 from chatserver.chat.service import ChatService
 from chatserver.kernel.principal import Principal, Scope
@@ -33,6 +34,13 @@ FACTS: Final = (
         MessageData,
         sequenced=True,
         summary="A message was sent. The echo goes to the sender's sockets, too.",
+    ),
+    FactSpec(
+        "sync.tips",
+        (NAMESPACE,),
+        Tips,
+        sequenced=False,
+        summary="Where the logs of one's rooms end that moved in the last 20 s; told every 20 s.",
     ),
 )
 

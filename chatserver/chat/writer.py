@@ -6,6 +6,7 @@ lane of its own, so that it delays nobody else. Whoever waits here holds no conn
 """
 
 import asyncio
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -73,6 +74,8 @@ class MessageWriter:
         self.batches = 0
         self.stored = 0
         self.busy = 0
+        # Told of each batch: how many drafts, and how many seconds the commit took.
+        self.measured: Callable[[int, float], None] = lambda _, __: None
 
     async def write(self, draft: Draft) -> Outcome:
         """Store a draft and give what became of it; the row is committed when this returns.
@@ -164,8 +167,10 @@ class MessageWriter:
         """Store a batch and settle its futures; gives back what found its room held."""
         drafts = [waiting.draft for waiting in batch]
         self.batches += 1
+        began = time.perf_counter()
         try:
             outcomes = await self._store.store(drafts, wait=wait)
+            self.measured(len(drafts), time.perf_counter() - began)
             settled = list(zip(batch, outcomes, strict=True))
         except asyncpg.PostgresError as error:
             if not is_passing(error) and (error.sqlstate or "").startswith(_OWN_FAULTS):

@@ -4,7 +4,13 @@ import asyncio
 import errno
 import signal
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 import structlog
 import uvloop
@@ -13,20 +19,74 @@ from aiohttp import web
 from chatserver.app import Server
 from chatserver.cli.schema import NotReachedError, schema_problem
 from chatserver.settings import Settings
+from chatserver.transport.forwarding import UNIX
 from chatserver.transport.server import Runner
 
 log = structlog.get_logger()
 
-SHUTDOWN_S: Final = 8.0
+SHUTDOWN_S: Final = 5.0
 
 
-def run(settings: Settings, *, host: str, port: int) -> int:
-    """Serve until SIGTERM or SIGINT; gives the process's exit code."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Door:
+    """Where a process listens beside the common port, and where other nodes find it."""
+
+    reached_at: str | None = None
+    siblings: tuple[str, ...] = ()
+    unix: Path | None = None
+    port: int | None = None
+
+
+def run(
+    settings: Settings, *, host: str, port: int, door: Door | None = None, parent: int | None = None
+) -> int:
+    """Serve until SIGTERM or SIGINT; gives the process's exit code.
+
+    `door` is given to one of several processes on a port, with `parent`, a pipe that closes when
+    whoever started them is gone.
+    """
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_serve(settings, host, port))
+        if door is not None:
+            return runner.run(_serve(settings, host, port, door, parent))
+        with side_doors(settings, 1) as (alone,):
+            return runner.run(_serve(settings, host, port, alone, None))
 
 
-async def _serve(settings: Settings, host: str, port: int) -> int:
+@contextmanager
+def side_doors(settings: Settings, processes: int) -> Iterator[list[Door]]:
+    """Choose where other nodes reach each process of this machine.
+
+    One process is reached at NODE_URL. Several share their port, so that each has one of its own:
+    NODE_URL's port and those after it. Without NODE_URL the doors are sockets in a directory that
+    only this user may enter, for nodes of this machine.
+    """
+    if settings.node_url is not None:
+        if processes == 1:
+            yield [Door(reached_at=settings.node_url)]
+            return
+        url = urlsplit(settings.node_url)
+        first = url.port or (443 if url.scheme == "https" else 80)
+        host = _bracketed(url.hostname or "")
+        addresses = [f"{url.scheme}://{host}:{first + number}" for number in range(processes)]
+        yield [
+            Door(reached_at=address, siblings=_others(addresses, address), port=first + number)
+            for number, address in enumerate(addresses)
+        ]
+        return
+    with tempfile.TemporaryDirectory(prefix="chatserver-") as directory:
+        paths = [Path(directory) / f"{number}.sock" for number in range(processes)]
+        addresses = [f"{UNIX}{path}" for path in paths]
+        yield [
+            Door(reached_at=address, siblings=_others(addresses, address), unix=path)
+            for address, path in zip(addresses, paths, strict=True)
+        ]
+
+
+def _others(addresses: list[str], mine: str) -> tuple[str, ...]:
+    return tuple(address for address in addresses if address != mine)
+
+
+async def _serve(settings: Settings, host: str, port: int, door: Door, parent: int | None) -> int:
     problem = await _problem(settings)
     if problem:
         print(problem, file=sys.stderr)
@@ -35,24 +95,33 @@ async def _serve(settings: Settings, host: str, port: int) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    server = Server(settings)
+    if parent is not None:
+        loop.add_reader(parent, stopping.set)
+    server = Server(settings, reached_at=door.reached_at, siblings=door.siblings)
     runner = Runner(server.app, shutdown_timeout=SHUTDOWN_S)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, host, port)
+        site = web.TCPSite(runner, host, port, reuse_port=parent is not None or None)
         try:
             await site.start()
+            if door.unix is not None:
+                await web.UnixSite(runner, door.unix).start()
+            elif door.port is not None:
+                await web.TCPSite(runner, host, door.port).start()
         except OSError as error:
-            print(_why(error, host, port), file=sys.stderr)
+            print(why_not(error, host, port), file=sys.stderr)
             return 1
         taken = runner.addresses[0][1]
         log.info("serving", url=f"http://{_shown(host)}:{taken}", node=settings.node_id)
         await stopping.wait()
         log.info("server_stopping")
-        await site.stop()
+        # Still listening: probes must hear that this node is not ready any more.
         await server.realtime.stop()
+        await site.stop()
         return 0
     finally:
+        if parent is not None:
+            loop.remove_reader(parent)
         await runner.cleanup()
 
 
@@ -65,7 +134,7 @@ async def _problem(settings: Settings) -> str:
         return ""
 
 
-def _why(error: OSError, host: str, port: int) -> str:
+def why_not(error: OSError, host: str, port: int) -> str:
     if error.errno == errno.EADDRINUSE:
         return f"Port {port} is taken. Stop what listens there, or choose another with --port."
     return f"Can't listen on {host}:{port}: {error.strerror}. Choose another --host or --port."
@@ -73,3 +142,7 @@ def _why(error: OSError, host: str, port: int) -> str:
 
 def _shown(host: str) -> str:
     return "127.0.0.1" if host in {"0.0.0.0", "::"} else host  # noqa: S104 - only shown
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

@@ -60,6 +60,9 @@ class Bus:
         self.receiver: Receiver | None = None
         self.healthy = False
         self.changed_at = 0.0
+        self.heartbeat_took_s = 0.0
+        self._beat_at = 0.0
+        self._degraded_s = 0.0
         self._prefix = settings.prefix
         self._rooms = f"{settings.prefix}:r".encode()
         self._users = f"{settings.prefix}:u".encode()
@@ -74,6 +77,7 @@ class Bus:
 
     async def start(self, receiver: Receiver) -> None:
         self.receiver = receiver
+        self.changed_at = asyncio.get_running_loop().time()
         await self.publisher.start()
         self._tasks = [asyncio.create_task(self._stay()), asyncio.create_task(self._beat())]
 
@@ -88,6 +92,12 @@ class Bus:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 await self._settled.wait()
+
+    def degraded_so_far(self) -> float:
+        """Count the seconds without a healthy bus."""
+        if self.healthy or self.receiver is None:
+            return self._degraded_s
+        return self._degraded_s + asyncio.get_running_loop().time() - self.changed_at
 
     def publish(self, facts: Sequence[Committed]) -> None:
         self.publisher.publish(facts)
@@ -141,7 +151,8 @@ class Bus:
             finally:
                 self._session.cancel()
                 was_healthy, self.healthy = self.healthy, False
-                self.changed_at = asyncio.get_running_loop().time()
+                if was_healthy:
+                    self.changed_at = asyncio.get_running_loop().time()
                 self._channels.lose()
                 await self._link.drop()
             failures = 1 if was_healthy else failures + 1
@@ -193,6 +204,7 @@ class Bus:
                 self._session.cancel()
 
     def _send_heartbeat(self) -> None:
+        self._beat_at = asyncio.get_running_loop().time()
         self.publisher.put(self._own, self.publisher.seal.close(Kind.HEARTBEAT, NO_TARGET, b""))
 
     def _take(self, reply: Any) -> None:
@@ -236,7 +248,9 @@ class Bus:
         if opened.origin != self.publisher.seal.origin:
             return
         self._heard_at = asyncio.get_running_loop().time()
+        self.heartbeat_took_s = self._heard_at - self._beat_at
         if not self.healthy and self._channels.is_restored:
+            self._degraded_s += self._heard_at - self.changed_at
             self.healthy = True
             self._settled.set()
             self.changed_at = self._heard_at

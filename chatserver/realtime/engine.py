@@ -1,8 +1,6 @@
 """The realtime engine, put together: sockets, order, bus and repair of one node."""
 
-import asyncio
-import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 from uuid import UUID
 
@@ -10,32 +8,42 @@ import structlog
 from aiohttp import web
 
 from chatserver.kernel.clock import Clock, utc_now
-from chatserver.kernel.errors import DrainingError
+from chatserver.kernel.errors import UnavailableError
 from chatserver.kernel.events import Committed
 from chatserver.kernel.principal import Principal
+from chatserver.realtime.admission import Admission
 from chatserver.realtime.bus import Bus
 from chatserver.realtime.current import CONNECTION
+from chatserver.realtime.drain import drain
 from chatserver.realtime.fanout import Fanout
 from chatserver.realtime.guard import GuardedServer
-from chatserver.realtime.hub import Connection, Hub, Views
+from chatserver.realtime.hub import Connection, Hub, Outlet, Views
 from chatserver.realtime.memberships import Memberships
-from chatserver.realtime.ports import Changes, Closing, Door, Leader, Log
+from chatserver.realtime.ports import Changes, Closing, Door, Leader, Log, OtherSession
+from chatserver.realtime.presence import Presence
 from chatserver.realtime.publisher import BusSettings
 from chatserver.realtime.recovery import Recovery
 from chatserver.realtime.repair import Repair
-from chatserver.realtime.session import Session
+from chatserver.realtime.restore import Restorer
+from chatserver.realtime.store import Store
+from chatserver.realtime.tips import Tips
+from chatserver.realtime.tracked import Claim, TrackedConnection, Tracker
+from chatserver.realtime.watching import Reload, Watchers
 
 log = structlog.get_logger(__name__)
 
-DRAIN_S: Final = 3.0
+DRAIN_S: Final = 18.0
 HEAL_S: Final = 3.0
+EPOCH_MISMATCH: Final = "epoch.mismatch"
 
 
 class Realtime:
     """One node's engine. A `Broadcaster` for everything that runs in the same process.
 
     `views`: which facts `/rooms` and the other partial namespaces see; `/chat`, the first of
-    `namespaces`' whole view, sees all with a seq. `start` before the first request, `stop` while
+    `namespaces`' whole view, sees all with a seq. `store`: where what a dropped socket had seen is
+    kept for its return; without it no client recovers, and nobody is present. `start` before the
+    first request, `stop` while
     requests can still be answered.
     """
 
@@ -52,6 +60,7 @@ class Realtime:
         path: str = "/socket.io/",
         clock: Clock = utc_now,
         patience_s: float = 30,
+        store: Store | None = None,
         **engine_options: Any,
     ) -> None:
         self.node_id = node_id
@@ -74,16 +83,62 @@ class Realtime:
             healthy=lambda: self.bus.healthy,
             publish=self.bus.publisher.publish_changes,
         )
+        self.admission = Admission()
         self.server = GuardedServer(
             door=door,
             arrivals=self,
+            admission=self.admission,
             namespaces=namespaces,
             clock=clock,
             **engine_options,
         )
+        # Every session id names its node, so that a balancer or another node finds the way here.
+        make = self.server.eio.generate_id
+        self.server.eio.generate_id = lambda: f"{node_id}.{make()}"
+        self.restorer = (
+            None
+            if store is None
+            else Restorer(store=store, hub=self.hub, truth=truth, watch=self.memberships.watch)
+        )
+        self._store = store
+        self._tracker = Tracker(node_id)
+        self.tips = Tips(recovery=self.recovery, namespace=views.whole, clock=clock)
+        self.presence = None if store is None else Presence(store)
+        self.watchers = None if self.presence is None else Watchers(self.presence, clock)
+        self._clock = clock
+        self._others: set[OtherSession] = set()
         self._path = path
         # Told of every closing, wherever it came from: what caches keys must forget them.
         self.heard: Callable[[Closing], None] = lambda _: None
+
+    @property
+    def draining(self) -> bool:
+        return self.server.draining
+
+    def sessions(self) -> list[Any]:
+        """Give everyone who is connected, by whichever door."""
+        return [*self.server.sessions.values(), *self._others]
+
+    def join(self, session: OtherSession) -> None:
+        """Take in a connection of another door: it is told of closings and drained like ours."""
+        self._others.add(session)
+        session.on_slow = self._slow
+
+    def part(self, session: OtherSession) -> None:
+        self._others.discard(session)
+        self.server.tally.drops["websocket closed"] += 1
+        self.server.tally.shed += session.outlet.dropped
+
+    def cut(self, session: Any) -> None:
+        """End a connection now, whether its peer reads or not."""
+        (session if session in self._others else session.socket).cut()
+
+    def shape_of(self, session: Any) -> tuple[str, int, int]:
+        """Give a connection's transport, the bytes that wait for it, and the packets shed."""
+        if session in self._others:
+            return "plain", session.outlet.bytes, session.outlet.dropped
+        socket = session.socket
+        return socket.transport, socket.outbox.bytes, socket.outbox.dropped
 
     def attach(self, app: web.Application) -> None:
         """Serve the engine's path in an app."""
@@ -93,26 +148,33 @@ class Realtime:
         """Connect to the bus and begin to repair. Doesn't wait long for Redis, and needs it not."""
         await self.bus.start(self)
         self.repair.start()
+        self.tips.start()
+        if self.presence is not None:
+            self.presence.start()
         await self.bus.settled(HEAL_S)
 
     async def stop(self, within_s: float = DRAIN_S) -> None:
-        """Send everyone elsewhere, spread over the time there is, and end."""
+        """Send everyone elsewhere, spread over the time that this takes, and end.
+
+        From now on nobody is let in and the node is not ready. Few connections are sent off at
+        once, many over most of `within_s`; each is closed with its commands answered.
+        """
         server = self.server
         if server.draining:
             return
         server.draining = server.eio.draining = True
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + within_s
-        for session in list(server.sessions.values()):
-            after_ms = int(random.uniform(0, within_s * 500))  # noqa: S311 - jitter
-            server.end(session, DrainingError.code, DrainingError.title, "now", after_ms)
-        while server.sessions and loop.time() < deadline:  # noqa: ASYNC110 - counted by two libraries
-            await asyncio.sleep(0.02)
-        for session in list(server.sessions.values()):
-            session.lanes.cancel()
-            session.socket.cut()
-        await asyncio.sleep(0)
-        await server.shutdown()
+        await drain(self, within_s)
+        await self._end_parts()
+
+    async def _end_parts(self) -> None:
+        self.tips.stop()
+        await self.server.shutdown()
+        if self.restorer is not None:
+            await self.restorer.stop()
+        if self.presence is not None:
+            await self.presence.stop()
+        if self._store is not None:
+            await self._store.close()
         await self.repair.stop()
         self.recovery.stop()
         await self.bus.stop()
@@ -138,25 +200,25 @@ class Realtime:
         """Name the keys that this node's connections were accepted with."""
         return {
             principal.kid
-            for session in self.server.sessions.values()
+            for session in self.sessions()
             for principal in session.principals()
             if principal.kid
         }
 
     def end_expired(self, now: float, code: str, reason: str) -> None:
         """Close the connections of credentials that ended before `now`, in Unix seconds."""
-        for session in list(self.server.sessions.values()):
+        for session in self.sessions():
             if any(
                 principal.expires_at is not None and principal.expires_at <= now
                 for principal in session.principals()
             ):
-                self.server.end(session, code, reason, "never")
+                self.close_session(session, code, reason, "never")
 
     def end_all(self, code: str, reason: str, reconnect: str) -> None:
         """Close every connection of this node, and forget how far each room was shown."""
         self.recovery.reset()
-        for session in list(self.server.sessions.values()):
-            self.server.end(session, code, reason, reconnect)
+        for session in self.sessions():
+            self.close_session(session, code, reason, reconnect)
 
     async def watch(self, room_id: UUID) -> int:
         """Subscribe the connection whose command is running to a room it is no member of.
@@ -177,6 +239,60 @@ class Realtime:
         """
         self.memberships.unwatch(_current(), room_id)
 
+    async def set_presence(self, status: str) -> None:
+        """Say how the user of the connection whose command is running is, on this device.
+
+        Raises:
+            LookupError: the command did not come from a socket.
+        """
+        if self.presence is not None:
+            self.presence.declare(_current(), status)
+
+    async def watch_presence(
+        self,
+        users: Mapping[UUID, str],
+        rooms: Mapping[UUID, tuple[Mapping[UUID, str], Reload]],
+    ) -> dict[str, Any]:
+        """Tell the connection whose command is running of these from now on, and of no others.
+
+        Raises:
+            UnavailableError: presence is away.
+            LookupError: the command did not come from a socket.
+        """
+        if self.watchers is None:
+            raise UnavailableError
+        try:
+            return await self.watchers.watch(_current(), users, rooms)
+        except ConnectionError as error:
+            raise UnavailableError from error
+
+    def seat(
+        self,
+        auth: Any,
+        namespace: str,
+        principal: Principal,
+        session_id: str,
+        outlet: Outlet,
+        session: Any,
+    ) -> Connection:
+        """Make a connection; one that can recover where the client asks for it."""
+        if (
+            self.restorer is None
+            or namespace != self.recovery.views.whole
+            or not isinstance(auth, dict)
+            or auth.get("recovery") is not True
+        ):
+            return Connection(namespace, principal, session_id, outlet, session)
+        return TrackedConnection(
+            namespace,
+            principal,
+            session_id,
+            outlet,
+            session,
+            tracker=self._tracker,
+            claim=Claim.of(auth),
+        )
+
     async def enter(self, connection: Connection) -> None:
         """Subscribe a connection that was accepted.
 
@@ -184,8 +300,17 @@ class Realtime:
             Exception: the user's rooms can't be read now.
         """
         await self.memberships.settle(self.hub.add(connection))
+        if isinstance(connection, TrackedConnection) and self.restorer is not None:
+            await self.restorer.restore(connection)
+        if self.presence is not None:
+            self.presence.enter(connection)
 
     def leave(self, connection: Connection) -> None:
+        if self.presence is not None and self.watchers is not None:
+            self.presence.leave(connection)
+            self.watchers.forget(connection)
+        if isinstance(connection, TrackedConnection) and self.restorer is not None:
+            self.restorer.dropped(connection)
         self.hub.remove(connection)
 
     def concerns_room(self, room_id: UUID) -> bool:
@@ -206,11 +331,23 @@ class Realtime:
     def on_closing(self, closing: Closing) -> None:
         self.heard(closing)
         for session in self._sessions_of(closing):
-            self.server.end(
+            self.close_session(
                 session, closing.code, closing.reason, closing.reconnect, closing.after_ms
             )
 
-    def _sessions_of(self, closing: Closing) -> list[Session]:
+    def close_session(
+        self, session: Any, code: str, reason: str, reconnect: str, after_ms: int = 0
+    ) -> None:
+        """Tell a connection why, and close it."""
+        if reconnect == "never" or code == EPOCH_MISMATCH:
+            for connection in session.connections.values():
+                connection.goodbye = True  # there is nothing to come back to
+        self.server.end(session, code, reason, reconnect, after_ms)
+
+    def _slow(self, session: OtherSession) -> None:
+        self.close_session(session, "slow_consumer", "This socket reads too slowly.", "now")
+
+    def _sessions_of(self, closing: Closing) -> list[Any]:
         def concerned(principal: Principal) -> bool:
             if closing.kid is not None:
                 return principal.kid == closing.kid
@@ -220,7 +357,7 @@ class Realtime:
 
         return [
             session
-            for session in list(self.server.sessions.values())
+            for session in self.sessions()
             if any(concerned(principal) for principal in session.principals())
         ]
 
@@ -228,7 +365,7 @@ class Realtime:
         self, connections: Iterable[Connection], code: str, reason: str, reconnect: str
     ) -> None:
         for session in {connection.session for connection in connections}:
-            self.server.end(session, code, reason, reconnect)
+            self.close_session(session, code, reason, reconnect)
 
 
 def _current() -> Connection:

@@ -1,240 +1,306 @@
-"""One Engine.IO connection: python-engineio's socket, with its holes closed."""
+"""One Engine.IO connection: parsed by hand, over polls or a WebSocket, upgraded from one to other.
+
+Nothing waits for a peer here, and nothing a peer sends is believed.
+"""
 
 import asyncio
-import contextlib
-import time
-from typing import Any, Final
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING, Any, Final
 
-from aiohttp import WSMsgType, web
-from engineio import exceptions, packet
-from engineio.async_socket import AsyncSocket
+from aiohttp import web
 
+from chatserver.realtime import engine_answers as answers
+from chatserver.realtime.driver import TELLING, accept, hang_up, leave, on_lost, read_body
 from chatserver.realtime.errors import ProtocolViolationError
-from chatserver.realtime.packets import Outgoing, decode_frame, decode_payload
-from chatserver.realtime.queue import OutQueue
+from chatserver.realtime.outbox import Outbox
+from chatserver.realtime.packets import (
+    CLOSE,
+    NOOP,
+    PING,
+    PROBED,
+    Outgoing,
+    decode_frame,
+    split_payload,
+)
+
+if TYPE_CHECKING:
+    from chatserver.realtime.engine_server import EngineServer
 
 PROBE_S: Final = 10.0
 CUT_AFTER_S: Final = 2.0
 NOOP_PAUSE_S: Final = 0.1
 # python-engineio's own client refuses more; JavaScript's takes any number.
 PACKETS_PER_POLL: Final = 16
-FRAMES_PER_S: Final = 2000
-FRAMES_BURST: Final = 10_000
-TELLING: Final = frozenset({WSMsgType.TEXT, WSMsgType.BINARY})
+FRAMES: Final = 10_000
+FRAMES_S: Final = 5.0
+
+CLIENT_DISCONNECT: Final = "client disconnect"
+SERVER_DISCONNECT: Final = "server disconnect"
+PING_TIMEOUT: Final = "ping timeout"
+TRANSPORT_CLOSE: Final = "transport close"
+TRANSPORT_ERROR: Final = "transport error"
 
 
-class EngineSocket(AsyncSocket):
-    """What differs from stock: nothing waits for a peer, nothing a peer sends is believed.
+class EngineSocket:
+    """`server` is told of messages, of violations, of full outboxes, and of the end."""
 
-    `server` is `EngineServer`; it is told of messages, of violations and of full queues.
-    """
+    __slots__ = (
+        "__weakref__", "_frames", "_frames_since", "_is_polling", "_is_posting", "_reason",
+        "_waiter", "closed", "due", "ending", "is_pinged", "live", "outbox", "server", "sid",
+        "upgraded", "upgrading",
+    )  # fmt: skip
 
-    queue: OutQueue
-    connected: bool
-    upgrading: bool
-    upgraded: bool
-    closing: bool
-    closed: bool
-
-    def __init__(self, server: Any, sid: str) -> None:
-        super().__init__(server, sid)
-        self.queue.on_full = lambda: server.full(sid)
-        self.live: asyncio.BaseTransport | None = None
+    def __init__(self, server: "EngineServer", sid: str) -> None:
+        self.server = server
+        self.sid = sid
+        self.outbox = Outbox(server.writer)
+        self.outbox.on_full = self._full
+        self.outbox.wake = self._wake
+        self.live: asyncio.Transport | None = None
+        self.closed = False
         self.ending = False
-        self._polling = False
-        self._posting = False
-        self._frames = float(FRAMES_BURST)
-        self._frames_at = time.monotonic()
+        self.upgraded = False
+        self.upgrading = False
+        self.due = 0.0
+        self.is_pinged = False
+        self._reason = TRANSPORT_CLOSE
+        self._is_polling = False
+        self._is_posting = False
+        self._waiter: asyncio.Future[None] | None = None
+        self._frames = 0
+        self._frames_since = asyncio.get_running_loop().time()
 
-    def end(self, *last: packet.Packet, after_s: float = 0) -> None:
-        """Send these even if the queue is full, and close so that a stock client connects again.
+    @property
+    def transport(self) -> str:
+        return "websocket" if self.upgraded else "polling"
+
+    def send(self, packet: Outgoing) -> None:
+        self.outbox.put_nowait(packet)
+
+    def ping(self) -> None:
+        self.outbox.put_nowait(PING)
+
+    def silent(self) -> None:
+        """Hear that no pong came in time."""
+        self.close(PING_TIMEOUT, CLOSE)
+
+    def end(self, *last: Outgoing, after_s: float = 0, reason: str = SERVER_DISCONNECT) -> None:
+        """Send these even if the outbox is full, and close so that a stock client connects again.
 
         A WebSocket is closed, a poll is refused. The engine's own CLOSE would do for JavaScript's
         client, but Python's takes it for good.
         """
         if self.closed or self.ending:
             return
-        self.queue.last(*last)
+        self._reason = reason
+        self.outbox.last(*last)
         if after_s:
             asyncio.get_running_loop().call_later(after_s, self._end)
         else:
             self._end()
 
-    def _end(self) -> None:
-        if self.closed or self.ending:
-            return
-        self.ending = True
-        self.queue.finish()
-        asyncio.get_running_loop().call_later(CUT_AFTER_S, self.cut)
-
     def cut(self) -> None:
         """End it now, whether the peer reads or not."""
         if self.live is not None:
-            self.live.abort()  # type: ignore[attr-defined]  # the reader then closes the rest
-        if not self.closed and not self.closing:
-            self.server.start_background_task(self.close, abort=True)
+            self.live.abort()
+        self.close(self._reason)
 
-    async def close(
-        self,
-        wait: bool = True,  # noqa: ARG002, FBT001, FBT002 - stock
-        abort: bool = False,  # noqa: FBT001, FBT002 - stock
-        reason: str | None = None,
-    ) -> None:
-        if self.closed or self.closing:
+    def abandon(self) -> None:
+        """Say goodbye without waiting for an answer: aiohttp reads nothing while it shuts down."""
+        live = self.live
+        self.close(TRANSPORT_CLOSE, CLOSE)
+        if live is not None:
+            self.outbox.flush()
+            live.close()
+
+    def close(self, reason: str, *last: Outgoing) -> None:
+        """Be gone for everyone at once; a poll or WebSocket that still stands hears `last`."""
+        if self.closed:
             return
-        self.closing = True
-        try:
-            await self.server._trigger_event(
-                "disconnect",
-                self.sid,
-                reason or self.server.reason.SERVER_DISCONNECT,
-                run_async=False,
-            )
-        finally:
-            self.closed = True
-            self.server.sockets.pop(self.sid, None)
-            self.queue.finish(*(() if abort else (packet.Packet(packet.CLOSE),)))
-            if self.live is not None:
-                asyncio.get_running_loop().call_later(CUT_AFTER_S, self.live.abort)  # type: ignore[attr-defined]
+        self.closed = True
+        self.server.sockets.pop(self.sid, None)
+        if not self.outbox.finished:
+            self.outbox.finish(*(() if self.upgraded else last))
+        if self.live is not None:
+            # Closed with the handshake that is due; whoever doesn't take part is cut.
+            asyncio.get_running_loop().call_later(CUT_AFTER_S, self.live.abort)
+        self.server.closed(self, reason)
 
-    async def take(self, received: packet.Packet) -> None:
-        """Handle one packet.
+    def take(self, frame: str | bytes) -> Awaitable[None] | None:
+        """Handle one packet; what comes back is to be awaited before the next.
 
         Raises:
             ProtocolViolationError: it may not be here.
         """
-        self._count()
-        if received.packet_type == packet.MESSAGE:
-            await self.server.message(self.sid, received.data)
-        elif received.packet_type == packet.PONG:
-            self.schedule_ping()
-        elif received.packet_type == packet.CLOSE:
-            await self.close(abort=True, reason=self.server.reason.CLIENT_DISCONNECT)
+        self._frames += 1
+        if self._frames > FRAMES:
+            self._check_flood()
+        kind, data = decode_frame(frame)
+        if kind == "4":
+            return self.server.message(self, data)
+        if kind == "3":
+            if self.is_pinged:
+                self.server.heartbeat.rest(self)
+        elif kind == "1":
+            self.close(CLIENT_DISCONNECT, NOOP)
         else:
             raise ProtocolViolationError("an Engine.IO packet out of place")
+        return None
 
-    async def handle_get_request(self, environ: dict[str, Any]) -> Any:
-        if environ.get("HTTP_UPGRADE", "").lower() == "websocket":
-            return await self._upgrade_websocket(environ)
-        if self._polling:
-            self.server.violated(self.sid, "two polls at once")
-            raise exceptions.EngineIOError
-        self._polling = True
+    async def poll(self, request: web.Request) -> web.Response:
+        if self._is_polling:
+            self.server.violated(self, "two polls at once")
+            return answers.refused(answers.BAD_REQUEST)
+        self._is_polling = True
         try:
             if self.upgrading:
                 await asyncio.sleep(NOOP_PAUSE_S)
-                return [packet.Packet(packet.NOOP)]
-            packets = await self.poll()
+                packets = [NOOP]
+            else:
+                packets = await self._packets(request)
         finally:
-            self._polling = False
-        if self.ending and self.queue.empty() and not self.closed:
-            await self.close(abort=True)
-        return packets
+            self._is_polling = False
+        if self.ending and not self.outbox:
+            self.close(self._reason)
+        return answers.payload(b"\x1e".join([packet.polled for packet in packets]))
 
-    async def handle_post_request(self, environ: dict[str, Any]) -> None:
-        if self._posting:
-            self.server.violated(self.sid, "two posts at once")
-            raise self._refused()
-        self._posting = True
+    async def post(self, request: web.Request) -> web.Response:
+        if self._is_posting:
+            self.server.violated(self, "two posts at once")
+            return answers.refused(answers.BAD_REQUEST)
+        self._is_posting = True
         try:
-            for received in decode_payload(await environ["wsgi.input"].read()):
+            body = await read_body(request, self.server.max_http_buffer_size)
+            for part in split_payload(body, max_packets=self.server.max_packets):
                 if self.closed or self.ending:
                     break
-                await self.take(received)
+                waiting = self.take(part)
+                if waiting is not None:
+                    await waiting
         except ProtocolViolationError as error:
-            self.server.violated(self.sid, str(error))
-            raise self._refused() from error
+            self.server.violated(self, str(error))
+            return answers.refused(answers.BAD_REQUEST)
         finally:
-            self._posting = False
+            self._is_posting = False
+        return answers.taken()
 
-    def _refused(self) -> Exception:
-        # The stock server answers 400 only for a sid that it still knows; without it, it crashes.
-        self.server.sockets.setdefault(self.sid, self)
-        refused: Exception = exceptions.EngineIOError()
-        return refused
-
-    async def poll(self) -> list[packet.Packet]:
-        """Wait for packets, and give as many as a stock client of any language takes at once."""
+    async def serve(self, request: web.Request) -> web.StreamResponse:
+        """Be a WebSocket from the start."""
         try:
-            async with asyncio.timeout(self.server.ping_interval + self.server.ping_timeout):
-                packets = [await self.queue.get()]
-        except TimeoutError as error:
-            raise exceptions.QueueEmpty from error
-        while len(packets) < PACKETS_PER_POLL and not self.queue.empty():
-            packets.append(self.queue.get_nowait())
-        return [each for each in packets if each is not None]
-
-    async def _upgrade_websocket(self, environ: dict[str, Any]) -> Any:
-        if self.upgraded or self.upgrading or self.ending:
-            return await self.server.refuse(environ, "Upgraded already")
-        request: web.Request = environ["aiohttp.request"]
-        socket = web.WebSocketResponse(
-            max_msg_size=self.server.max_http_buffer_size, compress=False, timeout=CUT_AFTER_S
-        )
-        await socket.prepare(request)
-        try:
-            if not self.connected or await self._probe(socket):
-                # After an upgrade the request knows no transport: this is what `cut` aborts.
-                self.live = request.transport
-                await self._serve(socket)
-        finally:
-            await socket.close()
-        return socket
-
-    async def _probe(self, socket: web.WebSocketResponse) -> bool:
-        """Do the upgrade's handshake; a WebSocket that stays silent holds nothing up."""
-        try:
-            async with asyncio.timeout(PROBE_S):
-                if (await socket.receive()).data != "2probe" or self.upgraded or self.upgrading:
-                    return False
-                self.upgrading = True
-                await socket.send_str("3probe")
-                if self._polling:
-                    self.queue.put_nowait(packet.Packet(packet.NOOP))
-                if (await socket.receive()).data != "5" or self.closed:
-                    return False
-                self.upgraded = True
-                return True
-        except (TimeoutError, OSError):
-            return False
-        finally:
-            self.upgrading = False
-
-    async def _serve(self, socket: web.WebSocketResponse) -> None:
-        self.connected = self.upgraded = True
-        writer = asyncio.create_task(self._write(socket))
+            socket, transport = await accept(request, self.server.max_http_buffer_size)
+        except (web.HTTPException, OSError):
+            self.close(TRANSPORT_ERROR)
+            return answers.refused(answers.BAD_REQUEST)
+        self._begin(transport)
         try:
             await self._read(socket)
         finally:
-            self.queue.finish()
+            self._finish(socket)
+        return socket
+
+    async def upgrade(self, request: web.Request) -> web.StreamResponse:
+        """Become a WebSocket, if this one speaks as it should and is the first to."""
+        try:
+            socket, transport = await accept(request, self.server.max_http_buffer_size)
+        except (web.HTTPException, OSError):
+            return answers.refused(answers.BAD_REQUEST)
+        if not await self._probe(socket, transport):
+            await hang_up(socket, transport)
+            return socket
+        self._begin(transport)
+        try:
+            await self._read(socket)
+        finally:
+            self._finish(socket)
+        return socket
+
+    def _end(self) -> None:
+        if self.closed or self.ending:
+            return
+        self.ending = True
+        self.outbox.finish()
+        asyncio.get_running_loop().call_later(CUT_AFTER_S, self.cut)
+
+    def _full(self) -> None:
+        self.server.full(self)
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def _packets(self, request: web.Request) -> list[Outgoing]:
+        on_lost(request, self._hung_up)
+        outbox = self.outbox
+        while not outbox and not outbox.finished and not self.upgraded:
+            self._waiter = asyncio.get_running_loop().create_future()
             try:
-                async with asyncio.timeout(CUT_AFTER_S):
-                    await asyncio.wait({writer})
-            except TimeoutError:
-                writer.cancel()
-            await self.close(abort=True, reason=self.server.reason.TRANSPORT_CLOSE)
+                await self._waiter
+            finally:
+                self._waiter = None
+        if self.upgraded:
+            return [NOOP]
+        return outbox.take(PACKETS_PER_POLL) or [NOOP]
+
+    def _hung_up(self, _: BaseException) -> None:
+        """Hear that a poll's peer has gone: what it would have been told would be lost."""
+        if self._waiter is not None and not self.upgraded:
+            self.close(TRANSPORT_ERROR)
+
+    async def _probe(self, socket: web.WebSocketResponse, transport: asyncio.Transport) -> bool:
+        """Do the upgrade's handshake; a WebSocket that stays silent holds nothing up."""
+        if self._is_settled():
+            return False
+        try:
+            async with asyncio.timeout(PROBE_S):
+                if (await socket.receive()).data != "2probe" or self._is_settled():
+                    return False
+                self.upgrading = True
+                try:
+                    transport.write(PROBED.wire)
+                    if self._is_polling:
+                        self.outbox.put_nowait(NOOP)
+                    if (await socket.receive()).data != "5" or self.closed or self.ending:
+                        return False
+                    self.upgraded = True
+                    self._wake()
+                    return True
+                finally:
+                    self.upgrading = False
+        except (TimeoutError, OSError):
+            return False
+
+    def _is_settled(self) -> bool:
+        return self.upgraded or self.upgrading or self.ending or self.closed
+
+    def _begin(self, transport: asyncio.Transport) -> None:
+        self.upgraded = True
+        self.live = transport
+        self.outbox.connect(transport)
+
+    def _finish(self, socket: web.WebSocketResponse) -> None:
+        self.live = None
+        self.close(self._reason)
+        self.outbox.flush()
+        leave(socket)
 
     async def _read(self, socket: web.WebSocketResponse) -> None:
-        while not self.closed and not self.ending:
-            message = await socket.receive()
+        receive: Any = socket.receive
+        while True:
+            message = await receive()
             if message.type not in TELLING:
                 return
+            if self.closed or self.ending:
+                continue  # until the peer has closed, too
             try:
-                await self.take(decode_frame(message.data))
+                waiting = self.take(message.data)
+                if waiting is not None:
+                    await waiting
             except ProtocolViolationError as error:
-                self.server.violated(self.sid, str(error))
+                self.server.violated(self, str(error))
 
-    async def _write(self, socket: web.WebSocketResponse) -> None:
-        with contextlib.suppress(OSError, RuntimeError):
-            while (item := await self.queue.get()) is not None:
-                frame = item.frame if isinstance(item, Outgoing) else item.encode().encode()
-                await socket.send_frame(frame, WSMsgType.TEXT)
-            await socket.close()
-
-    def _count(self) -> None:
-        now = time.monotonic()
-        self._frames = min(FRAMES_BURST, self._frames + (now - self._frames_at) * FRAMES_PER_S)
-        self._frames_at = now
-        if self._frames < 1:
+    def _check_flood(self) -> None:
+        now = asyncio.get_running_loop().time()
+        is_flood = now - self._frames_since < FRAMES_S
+        self._frames, self._frames_since = 0, now
+        if is_flood and self.server.stops_floods:
             raise ProtocolViolationError("too many packets")
-        self._frames -= 1

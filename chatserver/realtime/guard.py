@@ -2,12 +2,13 @@
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Coroutine
 from typing import Any, Final, Protocol
 
-import engineio
 import orjson
 import socketio
 import structlog
+from aiohttp import web
 
 from chatserver.kernel.clock import Clock
 from chatserver.kernel.errors import (
@@ -20,13 +21,17 @@ from chatserver.kernel.errors import (
 )
 from chatserver.kernel.principal import Principal
 from chatserver.realtime import packets
+from chatserver.realtime.admission import Admission
 from chatserver.realtime.current import CONNECTION
+from chatserver.realtime.driver import require_c_parser
 from chatserver.realtime.engine_server import MAX_FRAME, EngineServer
+from chatserver.realtime.engine_socket import EngineSocket
 from chatserver.realtime.errors import NamespaceUnknownError, ProtocolViolationError
-from chatserver.realtime.hub import Connection
+from chatserver.realtime.hub import Connection, Outlet
 from chatserver.realtime.packets import Received
 from chatserver.realtime.ports import Door, Handshake, Refused
-from chatserver.realtime.session import Session, connected, own_fact
+from chatserver.realtime.session import Session, own_fact
+from chatserver.realtime.tally import Tally
 
 log = structlog.get_logger(__name__)
 
@@ -34,12 +39,22 @@ MAX_COMMAND: Final = 128 * 1024
 MAX_ATTACHED: Final = 512 * 1024
 FIRST_NAMESPACE_S: Final = 10.0
 CONNECT_S: Final = 5.0
-HANDSHAKES: Final = 64
-HANDSHAKE_QUEUE_S: Final = 2.0
 
 
 class Arrivals(Protocol):
     """What the guard tells of connections that it has accepted, and that have gone."""
+
+    def seat(
+        self,
+        auth: Any,
+        namespace: str,
+        principal: Principal,
+        session_id: str,
+        outlet: Outlet,
+        session: Session,
+    ) -> Connection:
+        """Make the connection that this client asked for, which is yet to enter."""
+        ...
 
     async def enter(self, connection: Connection) -> None:
         """Subscribe a connection; raises when that can't be done now."""
@@ -58,116 +73,134 @@ class GuardedServer(socketio.AsyncServer):
         arrivals: Arrivals,
         namespaces: tuple[str, ...],
         clock: Clock,
+        admission: Admission | None = None,
         first_namespace_s: float = FIRST_NAMESPACE_S,
         **options: Any,
     ) -> None:
+        require_c_parser()
         quiet = logging.getLogger("chatserver.realtime.stock")
         quiet.setLevel(logging.CRITICAL)  # it would write session ids, which are credentials
         super().__init__(
-            async_mode="aiohttp",
             async_handlers=False,
             namespaces=list(namespaces),
             logger=quiet,
-            engineio_logger=quiet,
+            # A client's own list of origins is enforced by the door, once it is known whose it is.
             cors_allowed_origins="*",
-            cors_credentials=False,
-            http_compression=False,
             max_http_buffer_size=MAX_FRAME,
+            max_packets=packets.MAX_PACKETS,
+            stops_floods=True,
             **options,
         )
         self.sessions: dict[str, Session] = {}
         self.draining = False
         self.violations = 0
         self.forged_acks = 0
+        self.tally = Tally()
         self._door = door
         self._arrivals = arrivals
         self._clock = clock
         self._first_namespace_s = first_namespace_s
-        self._handshakes = asyncio.Semaphore(HANDSHAKES)
-        self.eio.message = self._handle_eio_message
+        self._admission = admission or Admission()
+        self.eio.opened = self._opened
+        self.eio.message = self._message
+        self.eio.closed = self._closed
         self.eio.violated = self._violated
         self.eio.full = self._full
 
     def end(
         self, session: Session, code: str, reason: str, reconnect: str, after_ms: int = 0
     ) -> None:
+        if not session.ended:
+            self.tally.closings[code] += 1
         session.end(self._clock, code, reason, reconnect, after_ms)
 
-    def _engineio_server_class(self) -> type[engineio.AsyncServer]:
+    def _engineio_server_class(self) -> type[EngineServer]:
         return EngineServer
 
-    def _violated(self, eio_sid: str, reason: str) -> None:
+    def _violated(self, socket: EngineSocket, reason: str) -> None:
         self.violations += 1
-        session = self.sessions.get(eio_sid)
+        session = self.sessions.get(socket.sid)
         if session is not None:
             log.info("protocol_violation", reason=reason, address=session.handshake.address)
             self.end(session, PayloadInvalidError.code, f"Protocol violation: {reason}.", "backoff")
-            session.socket.end()  # one that drains was to live a little longer
+            socket.end()  # one that drains was to live a little longer
 
-    def _full(self, eio_sid: str) -> None:
-        session = self.sessions.get(eio_sid)
+    def _full(self, socket: EngineSocket) -> None:
+        session = self.sessions.get(socket.sid)
         if session is not None:
             log.info("slow_consumer", user=_name(session))
             self.end(session, "slow_consumer", "This socket reads too slowly.", "now")
-            session.socket.end()  # one that drains would go on with a hole
+            socket.end()  # one that drains would go on with a hole
 
-    async def _handle_eio_connect(self, eio_sid: str, environ: dict[str, Any]) -> None:
-        await super()._handle_eio_connect(eio_sid, environ)
-        headers = {
-            name[5:].replace("_", "-").lower(): value
-            for name, value in environ.items()
-            if name.startswith("HTTP_")
-        }
-        handshake = Handshake(headers, environ["REMOTE_ADDR"], headers.get("origin"))
-        session = Session(eio_sid, self.eio.sockets[eio_sid], handshake)
-        self.sessions[eio_sid] = session
+    def _opened(self, socket: EngineSocket, request: web.Request) -> None:
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        handshake = Handshake(headers, request.remote or "", headers.get("origin"))
+        session = self.sessions[socket.sid] = Session(socket.sid, socket, handshake)
         session.expect_namespace(self._first_namespace_s)
 
-    async def _handle_eio_disconnect(self, eio_sid: str, reason: str) -> None:  # noqa: ARG002 - stock
-        session = self.sessions.pop(eio_sid, None)
-        self.environ.pop(eio_sid, None)
+    def _closed(self, socket: EngineSocket, reason: str) -> None:
+        session = self.sessions.pop(socket.sid, None)
+        self.tally.drops[reason] += 1
+        self.tally.shed += socket.outbox.dropped
         if session is not None:
             for connection in session.leave():
-                await self._forget(connection)
+                self._arrivals.leave(connection)
 
-    async def _handle_eio_message(self, eio_sid: str, data: str | bytes) -> None:
-        session = self.sessions.get(eio_sid)
-        if session is None or session.socket.ending:
-            return
+    def _message(self, socket: EngineSocket, data: str | bytes) -> Awaitable[None] | None:
+        session = self.sessions.get(socket.sid)
+        if session is None:
+            return None
         try:
-            await self._take(session, data)
+            connecting = self._take(session, data)
         except ProtocolViolationError:
             raise
-        except Exception:
-            log.exception("packet_failed")
-            self.end(session, "internal.error", "Something broke here.", "backoff")
+        except Exception as error:  # noqa: BLE001 - a bug here costs one connection, and is told
+            self._broke(session, error)
+            return None
+        return None if connecting is None else self._guarded(session, connecting)
 
-    async def _take(self, session: Session, data: str | bytes) -> None:
+    async def _guarded(self, session: Session, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except ProtocolViolationError:
+            raise
+        except Exception as error:  # noqa: BLE001 - as above
+            self._broke(session, error)
+
+    def _broke(self, session: Session, error: Exception) -> None:
+        log.error("packet_failed", exc_info=error)
+        self.end(session, "internal.error", "Something broke here.", "backoff")
+
+    def _take(self, session: Session, data: str | bytes) -> Coroutine[Any, Any, None] | None:
         if isinstance(data, bytes):
             self._take_attachment(session, data)
-            return
+            return None
         if session.binary is not None:
             raise ProtocolViolationError("text where an attachment was announced")
         packet = packets.decode(data)
         if packet.type == packets.CONNECT:
-            await self._handle_connect(session.eio_sid, packet.namespace, packet.text)
-        elif packet.type == packets.DISCONNECT:
-            await self._handle_disconnect(session.eio_sid, packet.namespace)
-        elif packet.type == packets.EVENT:
+            return self._handle_connect(session.eio_sid, packet.namespace, packet.text)
+        if packet.type == packets.EVENT:
             self._take_event(session, packet)
+        elif packet.type == packets.DISCONNECT:
+            self._leave(session, packet.namespace)
         elif packet.type == packets.ACK:
             self.forged_acks += 1  # we ask for none
         elif packet.type in (packets.BINARY_EVENT, packets.BINARY_ACK):
-            if packet.namespace not in session.connections:
-                raise ProtocolViolationError("binary before the connect")
-            parsed = packets.parse(packet.text)
-            packets.check_placeholders(parsed, packet.attachments)
-            if packet.attachments:
-                session.binary = (packet, parsed, 0)
-            else:
-                self._take_binary(session, packet, parsed)
+            self._announce(session, packet)
         else:
             raise ProtocolViolationError("a packet that only servers send")
+        return None
+
+    def _announce(self, session: Session, packet: Received) -> None:
+        if packet.namespace not in session.connections:
+            raise ProtocolViolationError("binary before the connect")
+        parsed = packets.parse(packet.text)
+        packets.check_placeholders(parsed, packet.attachments)
+        if packet.attachments:
+            session.binary = (packet, parsed, 0)
+        else:
+            self._take_binary(session, packet, parsed)
 
     def _take_attachment(self, session: Session, data: bytes) -> None:
         if session.binary is None:
@@ -240,7 +273,7 @@ class GuardedServer(socketio.AsyncServer):
         if namespace in session.connections or namespace in session.connecting:
             raise ProtocolViolationError("a namespace connected twice")
         auth = packets.parse(data) if data else None
-        session.connecting.add(namespace)
+        session.connecting[namespace] = None
         try:
             connection = await self._accept(session, namespace, auth)
         except Refused as refused:
@@ -250,17 +283,18 @@ class GuardedServer(socketio.AsyncServer):
             self._send_refusal(session, namespace, self._door.refuse(error))
             return
         finally:
-            session.connecting.discard(namespace)
+            session.connecting.pop(namespace, None)
         if eio_sid not in self.sessions or session.ended:
-            await self._forget(connection)
+            self._arrivals.leave(connection)
             return
         session.connections[namespace] = connection
-        session.left.discard(namespace)
+        session.left.pop(namespace, None)
         session.has_namespace()
         sid = connection.session_id
         welcome = self._door.welcome(connection.principal, sid)
+        welcome["resumed"] = connection.recovered
         connection.open(
-            packets.control_packet(packets.CONNECT, namespace, connected(sid)),
+            packets.control_packet(packets.CONNECT, namespace, connection.greeting()),
             packets.event_packet(
                 namespace, "session.ready", own_fact(self._clock, "session.ready", welcome)
             ),
@@ -268,29 +302,28 @@ class GuardedServer(socketio.AsyncServer):
 
     async def _accept(self, session: Session, namespace: str, auth: Any) -> Connection:
         if self.draining:
-            raise DrainingError
+            raise DrainingError(retry_after_ms=1000)
         if namespace not in self.namespaces:
             raise NamespaceUnknownError(_where_to(namespace, self.namespaces))
-        try:
-            async with asyncio.timeout(HANDSHAKE_QUEUE_S):
-                await self._handshakes.acquire()
-        except TimeoutError as error:
-            raise UnavailableError("Too many connect at once.", retry_after_ms=2000) from error
-        try:
-            async with asyncio.timeout(CONNECT_S):
-                principal = await self._authenticate(session, namespace, auth)
-                sid = await self.manager.pre_connect(session.eio_sid, namespace)
-                connection = Connection(namespace, principal, sid, session.socket.queue, session)
-                await self.manager.connect(sid, namespace)
-                try:
-                    await self._arrivals.enter(connection)
-                except BaseException:
-                    await self._forget(connection)
-                    raise
-        except TimeoutError as error:
-            raise UnavailableError from error
-        finally:
-            self._handshakes.release()
+        async with self._admission.place():
+            try:
+                async with asyncio.timeout(CONNECT_S):
+                    principal = await self._authenticate(session, namespace, auth)
+                    connection = self._arrivals.seat(
+                        auth,
+                        namespace,
+                        principal,
+                        self.eio.generate_id(),
+                        session.socket.outbox,
+                        session,
+                    )
+                    try:
+                        await self._arrivals.enter(connection)
+                    except BaseException:
+                        self._arrivals.leave(connection)
+                        raise
+            except TimeoutError as error:
+                raise UnavailableError from error
         return connection
 
     async def _authenticate(self, session: Session, namespace: str, auth: Any) -> Principal:
@@ -308,29 +341,21 @@ class GuardedServer(socketio.AsyncServer):
         return principal
 
     def _send_refusal(self, session: Session, namespace: str, error: dict[str, Any]) -> None:
+        self.tally.refusals[error["code"]] += 1
         body = orjson.dumps({"message": error["message"], "data": error})
-        session.socket.queue.put_nowait(
+        session.socket.outbox.put_nowait(
             packets.control_packet(packets.CONNECT_ERROR, namespace, body)
         )
 
-    async def _handle_disconnect(
-        self,
-        eio_sid: str,
-        namespace: str,
-        reason: str | None = None,  # noqa: ARG002 - stock
-    ) -> None:
-        session = self.sessions.get(eio_sid)
-        connection = session.connections.pop(namespace, None) if session is not None else None
-        if session is None or connection is None:
+    def _leave(self, session: Session, namespace: str) -> None:
+        connection = session.connections.pop(namespace, None)
+        if connection is None:
             return
-        session.left.add(namespace)
-        await self._forget(connection)
+        connection.goodbye = True
+        session.left[namespace] = None
+        self._arrivals.leave(connection)
         if not session.connections:
             session.expect_namespace(self._first_namespace_s)
-
-    async def _forget(self, connection: Connection) -> None:
-        self._arrivals.leave(connection)
-        await self.manager.disconnect(connection.session_id, connection.namespace)
 
 
 def _name_of_event(parsed: Any) -> str:

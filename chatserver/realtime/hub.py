@@ -7,6 +7,8 @@ from itertools import islice
 from typing import Any, Final, Protocol
 from uuid import UUID
 
+import orjson
+
 from chatserver.kernel.events import Committed
 from chatserver.kernel.principal import Principal
 from chatserver.realtime.stream import RoomStream
@@ -27,7 +29,9 @@ class Connection:
     Until it is opened it keeps what it gets, so that nothing is seen before `session.ready`.
     """
 
-    __slots__ = ("_kept", "namespace", "outlet", "principal", "session", "session_id", "watched")
+    __slots__ = (
+        "_kept", "goodbye", "namespace", "outlet", "principal", "session", "session_id", "watched",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -43,7 +47,21 @@ class Connection:
         self.outlet = outlet
         self.session = session
         self.watched: set[UUID] = set()
+        self.goodbye = False  # it said so itself, and was not just cut off
         self._kept: list[Any] | None = []
+
+    @property
+    def recovered(self) -> bool:
+        """Whether the client goes on where it was cut off."""
+        return False
+
+    def greeting(self) -> bytes:
+        """Give the data of the answer to the connect."""
+        return orjson.dumps({"sid": self.session_id})
+
+    @property
+    def is_open(self) -> bool:
+        return self._kept is None
 
     def send(self, packet: Any) -> None:
         if self._kept is None:

@@ -4,11 +4,12 @@ import base64
 import binascii
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from struct import Struct
 from typing import Any, Final
 
-from engineio import packet as engine
+import orjson
 
 from chatserver.kernel import content
 from chatserver.realtime.errors import ProtocolViolationError
@@ -18,7 +19,14 @@ RESERVED: Final = frozenset({"connect", "connect_error", "disconnect", "disconne
 MAX_ATTACHMENTS: Final = 4
 MAX_PACKETS: Final = 1024
 SEPARATOR: Final = "\x1e"
+# An empty close frame: what the reference server sends, and browsers report as 1005.
+CLOSE_FRAME: Final = b"\x88\x00"
 
+_FROM_CLIENTS = frozenset("12345")
+_TEXT, _BINARY = 0x81, 0x82
+_LEAST: Final = 256  # even an empty packet takes room
+_LONG = Struct(">BBH").pack
+_LONGER = Struct(">BBQ").pack
 _PACKET = re.compile(
     r"([0-6])(?:([0-9]{1,10})-)?(?:(/[^,]{0,255})(?:,|\Z))?([0-9]{1,15}(?![0-9]))?(.*)\Z", re.DOTALL
 )
@@ -35,19 +43,58 @@ class Received:
     attachments: int = 0
 
 
-class Outgoing(engine.Packet):
+def websocket_frame(payload: bytes, first: int = _TEXT) -> bytes:
+    """Put the header of an unmasked, unfragmented WebSocket frame in front."""
+    size = len(payload)
+    if size < 126:  # noqa: PLR2004 - RFC 6455, 5.2
+        return bytes((first, size)) + payload
+    if size < 1 << 16:
+        return _LONG(first, 126, size) + payload
+    return _LONGER(first, 127, size) + payload
+
+
+class Outgoing:
     """An Engine.IO message that many sockets may share: encoded once, and counted in bytes.
 
-    `ephemeral` ones are the first to go when a socket does not read.
+    `frame` is the packet itself, `wire` the WebSocket frames it takes, headers and all, `polled`
+    what a poll is answered with. `ephemeral` ones are the first to go when a socket does not read.
     """
 
-    def __init__(self, frame: bytes, *, ephemeral: bool = False) -> None:
-        text = frame.decode()
-        super().__init__(engine.MESSAGE, text[1:])
-        self.encode_cache = text
-        self.frame = frame
-        self.cost = max(256, len(frame))
+    __slots__ = ("cost", "count", "ephemeral", "frame", "plain", "polled", "wire")
+
+    plain: bytes  # its shape on the plain WebSocket, once somebody needed it
+
+    def __init__(
+        self, frame: bytes, *, ephemeral: bool = False, attachments: Sequence[bytes] = ()
+    ) -> None:
+        self.frame = self.polled = frame
+        self.wire = websocket_frame(frame)
+        self.count = 1
+        if attachments:
+            self.count += len(attachments)
+            self.wire = b"".join(
+                (self.wire, *(websocket_frame(each, _BINARY) for each in attachments))
+            )
+            self.polled = b"\x1e".join((frame, *(b"b" + base64.b64encode(a) for a in attachments)))
+        self.cost = max(_LEAST, len(self.wire))
         self.ephemeral = ephemeral
+
+
+PING: Final = Outgoing(b"2")
+PROBED: Final = Outgoing(b"3probe")
+NOOP: Final = Outgoing(b"6")
+CLOSE: Final = Outgoing(b"1")
+
+
+def message_packet(data: str | bytes) -> Outgoing:
+    """Write an Engine.IO message as it is: text, or bytes in a frame of their own."""
+    if isinstance(data, str):
+        return Outgoing(b"4" + data.encode())
+    packet = Outgoing(b"")
+    packet.frame = packet.polled = b"b" + base64.b64encode(data)
+    packet.wire = websocket_frame(data, _BINARY)
+    packet.cost = max(_LEAST, len(packet.wire))
+    return packet
 
 
 def event_packet(namespace: str, name: str, body: bytes, *, ephemeral: bool = False) -> Outgoing:
@@ -68,7 +115,36 @@ def control_packet(kind: int, namespace: str, body: bytes = b"") -> Outgoing:
     return Outgoing(b"4%d%b%b" % (kind, where, body))
 
 
-def decode(text: str) -> Received:
+def data_packet(kind: int, namespace: str, data: list[Any], ack_id: int | None = None) -> Outgoing:
+    """Write an EVENT or ACK of any Python data; bytes in it travel as attachments.
+
+    Raises:
+        TypeError: JSON can't say it.
+    """
+    attachments: list[bytes] = []
+
+    def replace(item: Any) -> Any:
+        if isinstance(item, bytes | bytearray | memoryview):
+            attachments.append(bytes(item))
+            return {"_placeholder": True, "num": len(attachments) - 1}
+        raise TypeError(f"{type(item).__name__} is not JSON")
+
+    try:
+        body = orjson.dumps(data, replace, orjson.OPT_NON_STR_KEYS)
+    except TypeError:
+        # What orjson refuses and JSON does not: lone surrogates, integers of any size.
+        attachments.clear()
+        body = json.dumps(data, separators=(",", ":"), default=replace).encode()
+    where = b"" if namespace == "/" else namespace.encode() + b","
+    number = b"" if ack_id is None else b"%d" % ack_id
+    if attachments:
+        head = b"4%d%d-" % (kind + BINARY_EVENT - EVENT, len(attachments))
+    else:
+        head = b"4%d" % kind
+    return Outgoing(b"".join((head, where, number, body)), attachments=attachments)
+
+
+def decode(text: str, *, max_attachments: int = MAX_ATTACHMENTS) -> Received:
     """Take a Socket.IO packet apart, all but its JSON.
 
     Raises:
@@ -86,7 +162,7 @@ def decode(text: str) -> Received:
         int(count or 0),
     )
     if packet.type in (BINARY_EVENT, BINARY_ACK):
-        if count is None or packet.attachments > MAX_ATTACHMENTS:
+        if count is None or packet.attachments > max_attachments:
             raise ProtocolViolationError("too many attachments")
     elif count is not None:
         raise ProtocolViolationError("attachments where none may be")
@@ -113,38 +189,49 @@ def check_placeholders(data: Any, attachments: int) -> None:
             pending.extend(item)
 
 
-def decode_frame(data: str | bytes) -> engine.Packet:
-    """Take an Engine.IO packet apart; its data stays text or bytes, whatever it looks like.
+def decode_frame(data: str | bytes) -> tuple[str, str | bytes]:
+    """Take an Engine.IO packet apart into its type and data, which stays text or bytes.
 
     Raises:
         ProtocolViolationError: it is none, or of a kind that only servers send.
     """
     if isinstance(data, bytes):
-        return engine.Packet(engine.MESSAGE, data)
+        return "4", data
     kind = data[:1]
     if kind == "b":
         try:
-            return engine.Packet(engine.MESSAGE, base64.b64decode(data[1:], validate=True))
+            return "4", base64.b64decode(data[1:], validate=True)
         except (binascii.Error, ValueError) as error:
             raise ProtocolViolationError("bad base64") from error
-    if kind not in {"1", "2", "3", "4", "5"}:
+    if kind not in _FROM_CLIENTS:
         raise ProtocolViolationError("not an Engine.IO packet")
-    return engine.Packet(int(kind), data[1:])
+    return kind, data[1:]
 
 
-def decode_payload(body: bytes) -> list[engine.Packet]:
-    """Take the body of a polling POST apart.
+def split_payload(body: bytes, *, max_packets: int | None = MAX_PACKETS) -> list[str]:
+    """Take the body of a polling POST apart into packets.
 
     Raises:
-        ProtocolViolationError: it is not UTF-8, has too many packets, or a bad one.
+        ProtocolViolationError: it is not UTF-8, or has too many packets.
     """
     try:
         parts = body.decode().split(SEPARATOR)
     except UnicodeDecodeError as error:
         raise ProtocolViolationError("not UTF-8") from error
-    if len(parts) > MAX_PACKETS:
+    if max_packets is not None and len(parts) > max_packets:
         raise ProtocolViolationError("too many packets")
-    return [decode_frame(part) for part in parts]
+    return parts
+
+
+def restore(data: Any, attachments: Sequence[bytes]) -> Any:
+    """Put attachments where their placeholders stand; `check_placeholders` has seen them."""
+    if isinstance(data, list):
+        return [restore(item, attachments) for item in data]
+    if isinstance(data, dict):
+        if data.get("_placeholder"):
+            return attachments[data["num"]]
+        return {key: restore(item, attachments) for key, item in data.items()}
+    return data
 
 
 def parse(text: str) -> Any:
@@ -171,3 +258,22 @@ def _loaded(text: str, hook: Callable[[list[tuple[str, Any]]], Any] | None) -> A
         return json.loads(text, object_pairs_hook=hook)
     except (ValueError, RecursionError) as error:
         raise ProtocolViolationError("not JSON") from error
+
+
+def parse_strict(text: str) -> Any:
+    """Parse JSON as JavaScript does: no NaN and no Infinity, but lone surrogates.
+
+    Raises:
+        ProtocolViolationError: it is not JSON, or nested beyond any use.
+    """
+    try:
+        return orjson.loads(text)
+    except ValueError:
+        try:
+            return json.loads(text, parse_constant=_no_constant)
+        except (ValueError, RecursionError) as error:
+            raise ProtocolViolationError("not JSON") from error
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(name)

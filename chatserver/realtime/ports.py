@@ -1,12 +1,14 @@
 """What the realtime engine needs from the rest of the server, and what it offers."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 from uuid import UUID
 
+from chatserver.kernel.clock import Clock
 from chatserver.kernel.events import Committed
 from chatserver.kernel.principal import Principal
+from chatserver.realtime.lanes import Lanes
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,4 +133,35 @@ class Leader(Protocol):
 
     async def resign(self) -> None:
         """Let another node lead. Never raises."""
+        ...
+
+
+class BoundedOutlet(Protocol):
+    """What waits for one connection, in bytes, and how many packets were dropped for it."""
+
+    bytes: int
+    dropped: int
+
+
+class OtherSession(Protocol):
+    """A connection that came by a door of its own; the engine ends it like one of its sockets."""
+
+    lanes: Lanes
+    on_slow: Callable[[Any], None]
+
+    @property
+    def outlet(self) -> BoundedOutlet:
+        """Give what waits for it."""
+        ...
+
+    def principals(self) -> list[Principal]:
+        """Give whose credentials it was accepted with."""
+        ...
+
+    def end(self, clock: Clock, code: str, reason: str, reconnect: str, after_ms: int = 0) -> None:
+        """Tell the peer why, then close."""
+        ...
+
+    def cut(self) -> None:
+        """End it now, whether the peer reads or not."""
         ...

@@ -51,6 +51,8 @@ class Recovery:
         self.stale: set[UUID] = set()
         self.stale_found = asyncio.Event()
         self.loads = 0
+        self.tick = 0
+        self.shown: Callable[[Committed], None] = lambda _: None
         # Makes sure that the node hears of a room from now on, and of what it missed until then.
         self.follow: Callable[[list[UUID]], Coroutine[Any, Any, None]] | None = None
         self._end = end
@@ -116,6 +118,7 @@ class Recovery:
         return stream
 
     def deliver(self, stream: RoomStream, fact: Committed) -> Iterator[None]:
+        stream.moved_at = self.tick
         effect = fact.effect
         for listener in self._local(effect.entered):
             self._note(listener, stream.room_id, fact.seq, entered=True)
@@ -123,6 +126,7 @@ class Recovery:
         yield from self.fanout.show(
             fact, self.views.of(fact), lambda namespace: in_room(stream, namespace)
         )
+        self.shown(fact)
         for listener in self._local(effect.left):
             self._note(listener, stream.room_id, fact.seq, entered=False)
             self.hub.leave(listener, stream.room_id)

@@ -1,10 +1,9 @@
 """One engine connection above its transport: who it belongs to, its namespaces, its commands."""
 
 import asyncio
+import contextlib
 from collections.abc import Iterator
-from typing import Any
-
-import orjson
+from typing import Any, Final
 
 from chatserver.kernel.clock import Clock
 from chatserver.kernel.events import SYSTEM, encode
@@ -16,23 +15,33 @@ from chatserver.realtime.lanes import Lanes
 from chatserver.realtime.packets import DISCONNECT, Received, control_packet, event_packet
 from chatserver.realtime.ports import Handshake
 
+# A command takes at most four seconds; see `registry.DEADLINE_S`.
+FINISH_S: Final = 4.0
+
 
 class Session:
     """What the guard knows about one engine connection."""
+
+    __slots__ = (
+        "_deadline", "_leaving", "binary", "connecting", "connections", "eio_sid", "ended",
+        "first", "handshake", "lanes", "left", "socket", "verified",
+    )  # fmt: skip
 
     def __init__(self, eio_sid: str, socket: EngineSocket, handshake: Handshake) -> None:
         self.eio_sid = eio_sid
         self.socket = socket
         self.handshake = handshake
         self.connections: dict[str, Connection] = {}
-        self.connecting: set[str] = set()
-        self.left: set[str] = set()
+        # Dictionaries for sets: an empty one takes a third of the room, and most stay empty.
+        self.connecting: dict[str, None] = {}
+        self.left: dict[str, None] = {}
         self.verified: dict[tuple[str, object], Principal] = {}
         self.first: Principal | None = None
         self.lanes = Lanes()
         self.binary: tuple[Received, Any, int] | None = None
         self.ended = False
         self._deadline: asyncio.TimerHandle | None = None
+        self._leaving: asyncio.Task[None] | None = None
 
     def expect_namespace(self, within_s: float) -> None:
         """Cut the connection unless it connects a namespace in time."""
@@ -66,7 +75,19 @@ class Session:
             )
         if reconnect == "never":
             last += [control_packet(DISCONNECT, namespace) for namespace in self.connections]
-        self.socket.end(*last, after_s=after_ms / 1000)
+        if after_ms:
+            self.socket.outbox.last(*last)
+            self._leaving = asyncio.create_task(self._end_later(after_ms / 1000))
+        else:
+            self.socket.end(*last)
+
+    async def _end_later(self, after_s: float) -> None:
+        """Close when it is time, with everything answered that is being done."""
+        await asyncio.sleep(after_s)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FINISH_S):
+                await self.lanes.finish()
+        self.socket.end()
 
     def principals(self) -> list[Principal]:
         """Whose credentials this connection was accepted with."""
@@ -92,7 +113,3 @@ def own_fact(clock: Clock, name: str, data: dict[str, Any]) -> bytes:
         actor=SYSTEM,
         data=data,
     )
-
-
-def connected(session_id: str) -> bytes:
-    return orjson.dumps({"sid": session_id})

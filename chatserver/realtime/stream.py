@@ -46,7 +46,7 @@ class RoomStream:
     __slots__ = (
         "_busy", "_held", "_held_bytes", "_hold_s", "_keeper", "_mending", "_patience_s",
         "_reached", "_steps", "_stopped", "duplicates", "expected", "head", "listeners",
-        "room_id", "tip", "watchers",
+        "moved_at", "room_id", "tip", "watchers",
     )  # fmt: skip
 
     def __init__(
@@ -64,6 +64,7 @@ class RoomStream:
         self.listeners: set[Listener] = set()
         self.watchers: set[Connection] = set()
         self.duplicates = 0
+        self.moved_at = -1_000_000  # in ticks of whoever tells clients where logs end
         self.expected = 0  # who is about to be let in, and keeps it from being dropped
         self._keeper = keeper
         self._patience_s = patience_s
@@ -75,6 +76,11 @@ class RoomStream:
         self._mending: asyncio.Task[None] | None = None
         self._steps: asyncio.Task[None] | None = None
         self._reached: list[tuple[int, asyncio.Future[None]]] = []
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether the fact at `head` has yet to reach some of the listeners."""
+        return self._busy
 
     def offer(self, fact: Committed) -> bool:
         """Take a fact from wherever it came; False when it is an old one."""

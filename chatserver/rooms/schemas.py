@@ -194,3 +194,41 @@ class Watching(Answer):
 
 class Unwatched(Answer):
     room_id: Id
+
+
+class SetPresence(Request):
+    """`offline` is to be unseen while connected."""
+
+    status: Literal["online", "away", "offline"]
+
+
+class WatchPresence(Request):
+    """Whom this connection watches from now on; empty lists end it."""
+
+    user_ids: list[ExternalId] = Field(default=[], max_length=100)
+    room_ids: list[Id] = Field(default=[], max_length=20)
+
+
+class UserPresence(Answer):
+    user_id: str
+    status: Literal["online", "away", "offline"]
+    last_active_at: Timestamp | None
+
+
+class RoomPresence(Answer):
+    room_id: Id
+    online: int
+
+
+class PresenceList(Answer):
+    """Users as they are, and how many of each watched room are not offline.
+
+    Of a room with more than 200 of them only the number is told.
+    """
+
+    users: list[UserPresence]
+    rooms: list[RoomPresence]
+
+
+class PresenceSet(Answer):
+    status: str

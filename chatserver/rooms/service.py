@@ -1,7 +1,7 @@
 """What one can do with rooms: make, find, change, put to sleep, wake and end them."""
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 from uuid import UUID
 
 from chatserver.infra.unit_of_work import Recorder
@@ -10,6 +10,7 @@ from chatserver.kernel.events import SYSTEM, Effect
 from chatserver.kernel.ids import uuid7
 from chatserver.kernel.paging import Page
 from chatserver.kernel.principal import Principal
+from chatserver.realtime.errors import QuotaExceededError
 from chatserver.rooms import policies
 from chatserver.rooms.errors import NotARoomMemberError, RoomNotFoundError
 from chatserver.rooms.events import actor_of, member_fact, room_fact, room_members
@@ -27,6 +28,8 @@ from chatserver.rooms.schemas import (
     RoomRef,
     UpdateRoom,
 )
+
+MOST_WATCHED: Final = 1000
 
 
 class People(Protocol):
@@ -315,6 +318,19 @@ class RoomService:
         """Find a room that a connection may watch: a channel, or one of the caller's own."""
         room, me = await self.visible(principal, command.room_id)
         return RoomOut(**self._members(room, me))
+
+    async def people(self, principal: Principal, room_id: UUID) -> dict[UUID, str]:
+        """Give the people of a room that the caller may see, by server id.
+
+        Raises:
+            RoomNotFoundError, NotARoomMemberError: as `visible`.
+            QuotaExceededError: there are too many to watch one by one.
+        """
+        await self.visible(principal, room_id)
+        found = await self._rooms.list_members(room_id, offset=0, limit=MOST_WATCHED + 1)
+        if len(found) > MOST_WATCHED:
+            raise QuotaExceededError(f"Presence is told of rooms of up to {MOST_WATCHED} people.")
+        return {member.user_id: user.external_id for member, user in found}
 
     async def _first_members(
         self, principal: Principal, command: CreateRoom

@@ -1,11 +1,15 @@
 """The commands of `/rooms`."""
 
-from typing import Final, Protocol
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, Final, Protocol
 from uuid import UUID
 
 from chatserver.kernel.opening import Open
 from chatserver.kernel.paging import Page
 from chatserver.kernel.principal import Principal, Scope
+from chatserver.realtime.errors import QuotaExceededError
+from chatserver.realtime.watching import Reload
 from chatserver.rooms.errors import (
     CHANGED,
     SEEN,
@@ -23,15 +27,22 @@ from chatserver.rooms.schemas import (
     Left,
     ListRooms,
     MemberRef,
+    PresenceList,
+    PresenceSet,
     RoomOut,
+    RoomPresence,
     RoomRef,
+    SetPresence,
     Unwatched,
     UpdateRoom,
+    UserPresence,
     Watching,
+    WatchPresence,
 )
 from chatserver.rooms.service import RoomService
 from chatserver.transport.registry import USER, FactSpec, command
 from chatserver.users.errors import UserNotFoundError
+from chatserver.users.service import UserService
 
 NAMESPACE: Final = "/rooms"
 
@@ -55,6 +66,13 @@ FACTS: Final = (
             ("member.left", "A person left or was removed."),
             ("member.updated", "A member's role changed; or, to own devices, private settings."),
         )
+    ),
+    FactSpec(
+        "presence.changed",
+        (NAMESPACE,),
+        PresenceList,
+        sequenced=False,
+        summary="Who is there has changed, of whom this connection watches; at most once a second.",
     ),
 )
 
@@ -188,3 +206,67 @@ class WatchCommands:
         """End `room.watch`; a membership is not touched."""
         await self._watcher.unwatch(request.room_id)
         return Unwatched(room_id=request.room_id)
+
+
+class PresenceBoard(Protocol):
+    """Who is there, as the connection that a command came by may ask."""
+
+    async def set_presence(self, status: str) -> None:
+        """Say how its user is on this device."""
+        ...
+
+    async def watch_presence(
+        self,
+        users: Mapping[UUID, str],
+        rooms: Mapping[UUID, tuple[Mapping[UUID, str], Reload]],
+    ) -> dict[str, Any]:
+        """Tell it of these, and of no others, and give how they are now."""
+        ...
+
+
+class PresenceCommands:
+    """Who is online, in `/rooms`."""
+
+    def __init__(
+        self, rooms: Open[RoomService], users: Open[UserService], board: PresenceBoard
+    ) -> None:
+        self._rooms = rooms
+        self._users = users
+        self._board = board
+
+    @command("presence.set", SetPresence, PresenceSet, scope=Scope.ROOMS_READ, callers=USER)
+    async def set(self, _: Principal, request: SetPresence) -> PresenceSet:
+        """Say how one is on this device. A user is online as long as one of his devices is."""
+        await self._board.set_presence(request.status)
+        return PresenceSet(status=request.status)
+
+    @command(
+        "presence.watch",
+        WatchPresence,
+        PresenceList,
+        scope=Scope.ROOMS_READ,
+        callers=USER,
+        errors=(*SEEN, UserNotFoundError, QuotaExceededError),
+    )
+    async def watch(self, principal: Principal, request: WatchPresence) -> PresenceList:
+        """Watch up to 100 people and 20 rooms on this connection, instead of those before.
+
+        `presence.changed` tells what changes. Rooms of up to 1,000 people can be watched.
+        """
+        async with self._users() as users:
+            found = await users.find(principal.client_id, request.user_ids)
+        rooms: dict[UUID, tuple[Mapping[UUID, str], Reload]] = {}
+        for room_id in request.room_ids:
+            people = partial(self._people, principal, room_id)
+            rooms[room_id] = (await people(), people)
+        told = await self._board.watch_presence(
+            {user_id: name for name, user_id in found.items()}, rooms
+        )
+        return PresenceList.model_construct(
+            users=[UserPresence.model_construct(**user) for user in told["users"]],
+            rooms=[RoomPresence.model_construct(**room) for room in told["rooms"]],
+        )
+
+    async def _people(self, principal: Principal, room_id: UUID) -> Mapping[UUID, str]:
+        async with self._rooms() as rooms:
+            return await rooms.people(principal, room_id)

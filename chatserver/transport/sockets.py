@@ -49,6 +49,8 @@ class SocketDoor:
         self._features = dict(features)
         self._scopes = dict(scopes)
         self._clock = clock
+        # Told of each command that was answered, and how: `ok` or a code.
+        self.answered: Callable[[str, str], None] = lambda _, __: None
 
     async def accept(
         self, namespace: str, handshake: Handshake, auth: object, first: Principal | None
@@ -75,11 +77,15 @@ class SocketDoor:
         trace_id = uuid4().hex
         with structlog.contextvars.bound_contextvars(trace_id=trace_id):
             try:
-                return await self._run(principal, namespace, event, payload)
+                done = await self._run(principal, namespace, event, payload)
+                self.answered(event, "ok")
+                return done
             except Exception as error:  # noqa: BLE001 - a caller always gets an answer
                 explained = _explain(
                     error, trace_id, "event_failed", socket_event=event[:64], namespace=namespace
                 )
+                known = self._registry.command(namespace, event) is not None
+                self.answered(event if known else "unknown", explained["code"])
                 return orjson.dumps({"ok": False, "error": explained})
 
     def refuse(self, error: Exception) -> dict[str, Any]:

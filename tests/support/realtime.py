@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID, uuid5
@@ -225,6 +225,7 @@ async def node(
     leads: bool = True,
     heartbeat_s: float = 2.0,
     list_every_s: float = 5.0,
+    furnish: Callable[[web.Application, Realtime, NamingDoor], None] = lambda *_: None,
     **options: Any,
 ) -> AsyncIterator[Node]:
     door = NamingDoor()
@@ -240,6 +241,7 @@ async def node(
     realtime.bus._heartbeat_s = heartbeat_s
     realtime.repair._list_every_s = list_every_s
     app = web.Application()
+    furnish(app, realtime, door)
     realtime.attach(app)
     runner = web.AppRunner(app, shutdown_timeout=1)
     await runner.setup()

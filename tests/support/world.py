@@ -46,7 +46,7 @@ class Seen(Connection):
         self.open()
 
     def put_nowait(self, item: Outgoing) -> None:
-        text = item.encode()
+        text = item.frame.decode()
         self.facts.append(orjson.loads(text[text.index(",[") + 1 :])[1])
 
     def seqs(self, room: UUID = ROOM) -> list[int]:

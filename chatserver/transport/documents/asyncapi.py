@@ -53,7 +53,16 @@ def asyncapi(registry: Registry) -> dict[str, Any]:
                 "description": "Socket.IO 4 (Engine.IO 4), WebSocket or long-polling.",
                 "variables": {"host": {"default": "localhost"}},
                 "security": [{"$ref": "#/components/securitySchemes/token"}],
-            }
+            },
+            "websocket": {
+                "host": "{host}",
+                "protocol": "wss",
+                "pathname": "/api/v1/websocket",
+                "title": "Plain WebSocket",
+                "description": _PLAIN,
+                "variables": {"host": {"default": "localhost"}},
+                "security": [{"$ref": "#/components/securitySchemes/token"}],
+            },
         },
         "channels": channels,
         "operations": operations,
@@ -97,6 +106,18 @@ _TEXT: Final = (
     "Every command is one JSON object and is acknowledged: `{ok: true, data}` or"
     " `{ok: false, error}`. The ack of a write means that it is committed. Facts with a `seq` are"
     " in the log of their room and can be read again; callers ignore members that they don't know."
+)
+
+_PLAIN: Final = (
+    "The same commands and facts without Socket.IO: one JSON object a text frame. A command is"
+    " `{id, ns, event, data}`, its answer `{id, ok, data|error}`; a command without `id` gets none."
+    " A fact has no `id`: `{ns, event, data}`, with the whole fact as `data`. The first frame,"
+    ' within 10 s, is `{id, event: "connect", data: {token}}`: it connects every namespace that'
+    " the key may read, or with `ns` that one alone, and answers `{namespaces}`; `session.ready`"
+    ' follows in each. `{id, ns, event: "disconnect"}` leaves one. Limits are those of Socket.IO:'
+    " a command above 128 KiB is refused, a frame above 256 KiB closes with 1009. The server pings"
+    " every 25 s with WebSocket's own ping. It closes with 1012 when the client should come back,"
+    " 1008 when it should not, 4001 after a refused connect, 1007 for what is not one JSON object."
 )
 
 

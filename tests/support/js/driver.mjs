@@ -75,6 +75,26 @@ const commands = {
     return true;
   },
 
+  // The same, and it comes back by another node.
+  move({ client, url }) {
+    const { manager } = clients.get(client);
+    manager.uri = url;
+    manager.engine.close();
+    return true;
+  },
+
+  state(where) {
+    const { connected, recovered, id } = socketOf(where);
+    return { connected, recovered: recovered === true, id: id ?? null };
+  },
+
+  // Somebody else's recovery data, as a thief would use it.
+  steal({ client, namespace, from }) {
+    const { _pid, _lastOffset } = socketOf({ client: from, namespace });
+    Object.assign(socketOf({ client, namespace }), { _pid, _lastOffset });
+    return true;
+  },
+
   close({ client }) {
     const { manager, sockets } = clients.get(client);
     for (const socket of sockets.values()) socket.disconnect();

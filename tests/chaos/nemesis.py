@@ -1,0 +1,97 @@
+"""What is done to a stage under load. Each returns when the fault is over."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import redis.asyncio as redis
+
+from tests.chaos.stage import Stage
+
+Fault = Callable[[Stage, float], Awaitable[None]]
+
+
+async def kill_node(stage: Stage, seconds: float) -> None:
+    """F1: a power cut in the middle of a broadcast; the node comes back on the same port."""
+    node = stage.random.choice(stage.nodes)
+    node.kill()
+    await asyncio.sleep(seconds)
+    await node.start()
+
+
+async def pause_node(stage: Stage, seconds: float) -> None:
+    """SIGSTOP: the node is there and says nothing, then goes on where it was."""
+    node = stage.random.choice(stage.nodes)
+    node.pause()
+    try:
+        await asyncio.sleep(seconds)
+    finally:
+        node.resume()
+
+
+async def kill_redis(stage: Stage, seconds: float) -> None:
+    """F6: Redis dies and comes back empty."""
+    stage.servers.valkey.kill()
+    await asyncio.sleep(seconds)
+    stage.servers.valkey.start()
+
+
+async def flush_redis(stage: Stage, seconds: float) -> None:
+    """F7: everything in Redis is gone."""
+    await _redis(stage, "FLUSHALL")
+    await asyncio.sleep(seconds)
+
+
+async def deafen_node(stage: Stage, seconds: float) -> None:
+    """F8: the line between one node and Redis is open and swallows everything."""
+    line = stage.random.choice(list(stage.lines.values()))
+    line.blackhole()
+    await asyncio.sleep(seconds)
+    line.heal()
+
+
+async def kick_subscribers(stage: Stage, seconds: float) -> None:
+    """F9: Redis cuts its subscribers, as it does with slow ones."""
+    await _redis(stage, "CLIENT", "KILL", "TYPE", "pubsub")
+    await asyncio.sleep(seconds)
+
+
+async def restart_postgres(stage: Stage, seconds: float) -> None:
+    """F11: PostgreSQL crashes and is started again."""
+    stage.servers.postgres.kill()
+    await asyncio.sleep(seconds)
+    # Not in a thread of its own: a server ends with the thread that started it.
+    stage.servers.postgres.start()
+
+
+async def roll(stage: Stage, seconds: float) -> None:
+    """F24: each node is told to end and started anew, one after the other."""
+    for node in stage.nodes:
+        assert await node.terminate() == 0, f"{node.name} did not end well"
+        await asyncio.sleep(seconds)
+        await node.start()
+
+
+async def lose_all(stage: Stage, _: float) -> None:
+    """F16: every client loses its connection at once."""
+    await stage.swarm.do("lose_all")
+
+
+FAULTS: dict[str, Fault] = {
+    "kill -9 of a node": kill_node,
+    "SIGSTOP of a node": pause_node,
+    "Redis killed": kill_redis,
+    "Redis flushed": flush_redis,
+    "Redis half-open for one node": deafen_node,
+    "subscribers kicked": kick_subscribers,
+    "PostgreSQL restarted": restart_postgres,
+    "rolling restart": roll,
+    "every client cut off": lose_all,
+}
+
+
+async def _redis(stage: Stage, *command: str) -> None:
+    client = redis.Redis.from_url(stage.servers.valkey.url)
+    try:
+        await client.execute_command(*command)  # type: ignore[no-untyped-call]
+    finally:
+        await client.aclose()

@@ -1,0 +1,250 @@
+"""Every fault of the guide under load: `make chaos`. It takes long: `make test` leaves it out."""
+
+import asyncio
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.chaos.conftest import Protocol
+from tests.chaos.nemesis import FAULTS, lose_all, restart_postgres
+from tests.chaos.stage import Stage, on_stage
+from tests.support.nodes import eventually
+from tests.support.servers import Servers
+
+pytestmark = [pytest.mark.js, pytest.mark.timeout(400)]
+
+RATE = 60
+# Times 15 kB: beyond what the kernel takes for a client that doesn't read.
+MORE_THAN_BUFFERS = 700
+UPGRADE = (
+    b"GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: localhost\r\n"
+    b"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+MOST_GROWN = 300 << 20
+SECONDS = {
+    "kill -9 of a node": 3,
+    "SIGSTOP of a node": 15,
+    "Redis killed": 20,
+    "Redis flushed": 5,
+    "Redis half-open for one node": 60,
+    "subscribers kicked": 5,
+    "PostgreSQL restarted": 5,
+    "rolling restart": 3,
+    "every client cut off": 0,
+}
+
+
+async def finish(
+    name: str, seed: int, stage: Stage, protocol: Protocol, *, rewound: bool = False
+) -> None:
+    """Go on for a moment after the fault, then judge."""
+    await asyncio.sleep(2)
+    await stage.calm()
+    verdict = await stage.verdict(rewound=rewound)
+    protocol.add(name, seed, stage, verdict)
+    assert not verdict.faults, "\n".join(verdict.faults[:20])
+    assert (verdict.lost, verdict.repeated, verdict.disordered) == (0, 0, 0)
+    assert verdict.acked == verdict.sends
+    assert verdict.heard > 0
+    assert stage.grown_bytes() < MOST_GROWN
+    # Whoever was ahead of a log that was rewound has loaded his rooms anew.
+    assert (verdict.reloads > 0) == rewound
+
+
+@pytest.mark.parametrize("name", FAULTS)
+async def test_nothing_is_lost(
+    servers: Servers, tmp_path: Path, protocol: Protocol, name: str, seed: int, pace: float
+) -> None:
+    async with on_stage(servers, tmp_path / "history", seed=seed, users=6, rooms=4) as stage:
+        stage.load(RATE)
+        await asyncio.sleep(2)
+        await FAULTS[name](stage, SECONDS[name] * pace)
+        await finish(name, seed, stage, protocol)
+
+
+async def test_redis_away_for_all_is_degraded_and_not_unready(
+    servers: Servers, tmp_path: Path, seed: int
+) -> None:
+    async with on_stage(servers, tmp_path / "history", seed=seed) as stage:
+        stage.load(10)
+        await FAULTS["Redis killed"](stage, 8)
+        await stage.calm()
+        assert [stage.unready_s(node.name) for node in stage.nodes] == [0, 0]
+        degraded = [state for state in stage.states if state.body.get("status") == "degraded"]
+        assert {state.node for state in degraded} == {"a", "b"}
+        assert not (await stage.verdict()).faults
+
+
+async def test_without_postgres_nobody_is_acked_and_nobody_gets_in(
+    servers: Servers, tmp_path: Path, seed: int, protocol: Protocol
+) -> None:
+    async with on_stage(servers, tmp_path / "history", seed=seed) as stage:
+        stage.load(RATE)
+        tenant = stage.tenants[0]
+        fault = asyncio.create_task(restart_postgres(stage, 8))
+        await asyncio.sleep(3)
+        before = await stage.swarm.do("connected")
+        refused = await stage.swarm.do(
+            "try_connect", url=stage.nodes[0].url, key=tenant.keys[tenant.users[0]]
+        )
+        status, _ = await stage.nodes[0].health()
+        assert (refused["connected"], status) == (False, 503)
+        # Sockets that were open stay so.
+        assert before == len(stage.canaries)
+        await fault
+        await finish("PostgreSQL away for 8 s", seed, stage, protocol)
+
+
+async def test_a_client_that_never_reads_harms_nobody(
+    servers: Servers, tmp_path: Path, protocol: Protocol, seed: int
+) -> None:
+    async with on_stage(servers, tmp_path / "history", seed=seed) as stage:
+        tenant = stage.tenants[0]
+        name = f"{tenant.canary}-deaf"
+        key = (await tenant.api.post(f"/users/{name}/login", {})).ok()["key"]
+        members = {"user_ids": [name]}
+        await tenant.api.post(f"/rooms/{tenant.rooms[0]}/members", members)
+        async with _never_reading(stage.nodes[0].url, key) as is_closed:
+            stage.load(RATE)
+            big = "x" * 15_000
+            for at in range(MORE_THAN_BUFFERS):
+                body = {
+                    "content": f"{tenant.canary} {big}",
+                    "client_msg_id": f"big-{at}",
+                    "sender_id": tenant.users[0],
+                }
+                (await tenant.api.post(f"/rooms/{tenant.rooms[0]}/messages", body)).ok()
+            await eventually(is_closed, why="the server gave the socket up")
+        await finish("a client that never reads", seed, stage, protocol)
+
+
+async def test_2000_clients_come_back_at_once(
+    servers: Servers, tmp_path: Path, protocol: Protocol, seed: int, pace: float
+) -> None:
+    count = int(1000 * pace)
+    async with on_stage(
+        servers, tmp_path / "history", seed=seed, users=count, rooms=1, stock=2
+    ) as stage:
+        stage.load(5)
+        await lose_all(stage, 0)
+        began = time.monotonic()
+        await stage.connected(within_s=90)
+        took = time.monotonic() - began
+        await finish(f"{2 * count} clients at once, back in {took:.0f} s", seed, stage, protocol)
+
+
+async def test_membership_changes_while_a_node_is_deaf(
+    servers: Servers, tmp_path: Path, protocol: Protocol, seed: int, pace: float
+) -> None:
+    async with on_stage(servers, tmp_path / "history", seed=seed) as stage:
+        tenant = stage.tenants[0]
+        # He is alone on his node, with nobody of the room that he is invited to.
+        await stage.add(tenant, f"{tenant.canary}-lonely", node=1)
+        lonely = f"{tenant.canary}-lonely"
+        await tenant.api.post(f"/rooms/{tenant.rooms[0]}/members", {"user_ids": [lonely]})
+        here = tenant.users[::2]
+        room = (await tenant.api.post("/rooms", {"type": "group", "member_ids": here})).ok()["id"]
+        stage.load(RATE)
+        line = stage.lines["b"]
+        line.blackhole()
+        await asyncio.sleep(1)
+        (await tenant.api.post(f"/rooms/{room}/members", {"user_ids": [lonely]})).ok()
+        (await tenant.api.delete(f"/rooms/{tenant.rooms[0]}/members/{lonely}")).ok()
+        for _ in range(10):
+            await stage.send(tenant, room, here[0])
+        await asyncio.sleep(20 * pace)
+        line.heal()
+        healed = time.monotonic()
+
+        async def both_took_effect() -> bool:
+            heads = (await stage.swarm.do("heads"))[lonely]
+            return heads.get(room, 0) >= 11 and tenant.rooms[0] not in heads
+
+        await eventually(both_took_effect, within_s=20, why="both changes took effect")
+        took = time.monotonic() - healed
+        await finish(f"members changed, bus cut; {took:.0f} s", seed, stage, protocol)
+
+
+async def test_a_failover_that_rewinds_the_log_makes_everyone_reload(
+    servers: Servers, tmp_path: Path, protocol: Protocol, seed: int
+) -> None:
+    with Servers(tcp=True) as own:
+        async with on_stage(own, tmp_path / "history", seed=seed) as stage:
+            stage.load(RATE)
+            await asyncio.sleep(2)
+            postgres = own.postgres
+            data = own.directory / "postgres"
+            postgres.stop()
+            _copy(data, own.directory / "copy")
+            postgres.start()
+            await asyncio.sleep(5)
+            await stage.calm()
+            postgres.kill()
+            shutil.rmtree(data)
+            _restore(own.directory / "copy", data)
+            postgres.start()
+            stage.load(RATE)
+            await asyncio.sleep(15)
+            await finish("a failover that rewinds", seed, stage, protocol, rewound=True)
+
+
+def _copy(data: Path, copy: Path) -> None:
+    subprocess.run(["cp", "-a", str(data), str(copy)], check=True)
+
+
+def _restore(copy: Path, data: Path) -> None:
+    """As a standby that was behind is promoted: the copy goes on, on a timeline of its own."""
+    owner = copy.stat()
+    copy.rename(data)
+    signal_file = data / "recovery.signal"
+    signal_file.touch()
+    os.chown(signal_file, owner.st_uid, owner.st_gid)
+    with (data / "postgresql.auto.conf").open("a") as settings:
+        settings.write("restore_command = 'false'\n")
+
+
+@contextlib.asynccontextmanager
+async def _never_reading(url: str, key: str) -> AsyncIterator[Callable[[], bool]]:
+    """A socket with a tiny window that connects, and from then on only says that it lives."""
+    loop = asyncio.get_running_loop()
+    where = urlsplit(url)
+    with socket.socket() as line:
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        line.setblocking(False)
+        await loop.sock_connect(line, (where.hostname, where.port))
+        await loop.sock_sendall(line, UPGRADE)
+        await _until(line, b"0{")
+        await loop.sock_sendall(line, _frame(b'40/chat,{"token":"%b"}' % key.encode()))
+        await _until(line, b"session.ready")
+
+        def is_closed() -> bool:
+            try:
+                line.send(_frame(b"3"))
+            except BlockingIOError:
+                return False
+            except OSError:
+                return True
+            return False
+
+        yield is_closed
+
+
+def _frame(text: bytes) -> bytes:
+    return b"\x81" + bytes([0x80 | 126]) + len(text).to_bytes(2, "big") + b"\0\0\0\0" + text
+
+
+async def _until(line: socket.socket, wanted: bytes) -> None:
+    got = b""
+    while wanted not in got:
+        more = await asyncio.get_running_loop().sock_recv(line, 4096)
+        assert more, got
+        got += more

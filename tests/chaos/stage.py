@@ -1,0 +1,253 @@
+"""Where a fault is rehearsed: nodes, clients of two tenants under load, and what may be hurt."""
+
+import asyncio
+import random
+import re
+import secrets
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import aiohttp
+
+from tests.chaos.checker import Judge, Truth, Verdict
+from tests.chaos.swarm import Swarm
+from tests.support.clients import Api
+from tests.support.nodes import Cluster, Node, eventually
+from tests.support.proxy import Proxy
+from tests.support.servers import Database, Servers
+
+HEALED_S = 30.0
+# The server's own drain is shorter than this.
+GONE_S = 40.0
+
+
+@dataclass
+class Tenant:
+    """`rooms` are those that the load goes to; every user is in each of them."""
+
+    canary: str
+    api: Api
+    users: list[str]
+    keys: dict[str, str]
+    rooms: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Readiness:
+    """What a node said of itself, and when, counted from the start of the load."""
+
+    at: float
+    node: str
+    status: int
+    body: dict[str, Any]
+
+
+class Stage:
+    """Made by `on_stage`. Every node reaches Redis through a line of its own: `lines[node]`."""
+
+    def __init__(
+        self, servers: Servers, database: Database, cluster: Cluster, swarm: Swarm, seed: int
+    ) -> None:
+        self.servers = servers
+        self.database = database
+        self.cluster = cluster
+        self.swarm = swarm
+        self.random = random.Random(seed)
+        self.nodes: list[Node] = []
+        self.lines: dict[str, Proxy] = {}
+        self.tenants: list[Tenant] = []
+        self.canaries: dict[str, str] = {}
+        self.states: list[Readiness] = []
+        self.memory: dict[str, list[int]] = {}
+        self.recovered_s = 0.0
+        self.started = time.monotonic()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._sends: set[asyncio.Task[Any]] = set()
+        self._number = 0
+
+    async def build(
+        self, http: aiohttp.ClientSession, *, users: int, rooms: int, stock: int
+    ) -> None:
+        """Two tenants with everyone of each in the same rooms, spread over the nodes."""
+        operator = Api(http, self.nodes[0].url, self.database.secrets.operator_key)
+        for number in range(2):
+            canary = f"canary-{number}-{secrets.token_hex(4)}"
+            made = (await operator.post("/clients", {"name": canary})).ok()
+            api = Api(http, self.nodes[0].url, made["master_key"])
+            names = [f"{canary}-u{at}" for at in range(users)]
+            keys = {}
+            for name in [*names, *(f"{canary}-s{at}" for at in range(stock))]:
+                keys[name] = (await api.post(f"/users/{name}/login", {})).ok()["key"]
+            tenant = Tenant(canary, api, names, keys)
+            for _ in range(rooms):
+                body = {"type": "group", "member_ids": list(keys)}
+                tenant.rooms.append((await api.post("/rooms", body)).ok()["id"])
+            self.tenants.append(tenant)
+            for at, (name, key) in enumerate(keys.items()):
+                # Every third one begins by polling, as a browser does.
+                transports = None if at % 3 == 0 else ["websocket"]
+                kind = "reference" if name in names else "stock"
+                await self.add(tenant, name, kind, at, key=key, transports=transports)
+        await self.connected()
+
+    async def add(
+        self,
+        tenant: Tenant,
+        name: str,
+        kind: str = "reference",
+        node: int = 0,
+        *,
+        key: str | None = None,
+        transports: Sequence[str] | None = ("websocket",),
+    ) -> None:
+        if key is None:
+            key = (await tenant.api.post(f"/users/{name}/login", {})).ok()["key"]
+            tenant.keys[name] = key
+        self.canaries[name] = tenant.canary
+        url = self.nodes[node % len(self.nodes)].url
+        await self.swarm.do(kind, client=name, url=url, key=key, transports=transports)
+
+    async def connected(self, within_s: float = HEALED_S) -> None:
+        async def all_are() -> bool:
+            return bool(await self.swarm.do("connected") == len(self.canaries))
+
+        await eventually(all_are, within_s=within_s, why="every client is connected")
+
+    async def send(self, tenant: Tenant, room: str | None = None, user: str | None = None) -> Any:
+        """Let a reference client send until it has an answer that stays."""
+        room = room or self.random.choice(tenant.rooms)
+        user = user or self.random.choice(tenant.users)
+        return (await self.send_named(tenant, room, user))[1]
+
+    async def send_named(self, tenant: Tenant, room: str, user: str) -> tuple[str, Any]:
+        """Send, and give the client_msg_id and the answer."""
+        self._number += 1
+        cmid = f"{user}-{self._number}"
+        content = f"{tenant.canary} {self._number}"
+        answer = await self.swarm.do("send", client=user, room=room, content=content, cmid=cmid)
+        return cmid, answer
+
+    def load(self, rate: float) -> None:
+        """Begin to send, at random, so many messages a second."""
+        loop = asyncio.get_running_loop()
+        self.started = time.monotonic()
+        self._tasks = [loop.create_task(self._load(rate)), loop.create_task(self._watch())]
+
+    async def calm(self) -> None:
+        """Send nothing more, and wait until what was sent has its answer."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.wait(self._tasks)
+        if self._sends:
+            async with asyncio.timeout(GONE_S):
+                await asyncio.gather(*self._sends)
+
+    async def verdict(self, *, within_s: float = HEALED_S, rewound: bool = False) -> Verdict:
+        """Wait until everyone has everything (I14), close all clients and judge."""
+        began = time.monotonic()
+        missing: list[str] = []
+
+        async def all_have_all() -> bool:
+            missing[:] = await self._missing()
+            return not missing
+
+        late = ""
+        try:
+            await eventually(all_have_all, within_s=within_s)
+        except AssertionError:
+            late = f"I14: after {within_s:.0f} s {missing[:5]}"
+        self.recovered_s = time.monotonic() - began
+        await self.swarm.do("close")
+        truth = await Truth.read(self.database.admin_url)
+        verdict = Judge(truth, self.canaries, rewound=rewound).judge(self.swarm.read())
+        if late:
+            verdict.faults.append(late)
+        return verdict
+
+    async def _missing(self) -> list[str]:
+        truth = await Truth.read(self.database.admin_url)
+        heads = await self.swarm.do("heads")
+        return [
+            f"{name} has {heads[name].get(room, 0)} of {truth.last_seqs[room]} in {room}"
+            for room, members in truth.members.items()
+            for name in members & heads.keys()
+            if heads[name].get(room, 0) != truth.last_seqs[room]
+        ]
+
+    async def _load(self, rate: float) -> None:
+        while True:
+            await asyncio.sleep(self.random.expovariate(rate))
+            send = asyncio.create_task(self.send(self.random.choice(self.tenants)))
+            self._sends.add(send)
+            send.add_done_callback(self._sends.discard)
+
+    async def _watch(self) -> None:
+        """Ask each node every half second how it is, and how much memory it holds (I5, I13)."""
+        while True:
+            await asyncio.gather(*(self._look(node) for node in self.nodes))
+            await asyncio.sleep(0.5)
+
+    async def _look(self, node: Node) -> None:
+        at = time.monotonic() - self.started
+        status, body = await node.health()
+        self.states.append(Readiness(at, node.name, status, body))
+        self.memory.setdefault(node.name, []).append(_resident_bytes(node.pid))
+
+    def unready_s(self, node: str) -> float:
+        """How long a node that ran said it was unready."""
+        looks = [state for state in self.states if state.node == node]
+        return sum(later.at - look.at for look, later in pairwise(looks) if look.status == 503)
+
+    def grown_bytes(self) -> int:
+        return max((max(seen) - seen[0] for seen in self.memory.values() if seen), default=0)
+
+
+def _resident_bytes(pid: int) -> int:
+    """0 when the process is not there now."""
+    try:
+        text = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0
+    found = re.search(r"VmRSS:\s+(\d+) kB", text)
+    return int(found.group(1)) * 1024 if found else 0
+
+
+@asynccontextmanager
+async def on_stage(
+    servers: Servers,
+    history: Path,
+    *,
+    seed: int,
+    nodes: int = 2,
+    users: int = 4,
+    rooms: int = 3,
+    stock: int = 2,
+) -> AsyncIterator[Stage]:
+    database = servers.fresh_database()
+    cluster = Cluster(database)
+    redis = urlsplit(servers.valkey.url)
+    assert redis.hostname is not None
+    assert redis.port is not None
+    try:
+        async with AsyncExitStack() as stack:
+            swarm = await stack.enter_async_context(Swarm(history))
+            timeout = aiohttp.ClientTimeout(total=30)
+            http = await stack.enter_async_context(aiohttp.ClientSession(timeout=timeout))
+            stage = Stage(servers, database, cluster, swarm, seed)
+            for name in "abcd"[:nodes]:
+                line = await stack.enter_async_context(Proxy(redis.hostname, redis.port))
+                stage.lines[name] = line
+                url = f"redis://127.0.0.1:{line.port}/0"
+                stage.nodes.append(cluster.node(name, REDIS_URL=url, QUEUE_REDIS_URL=url))
+            await asyncio.gather(*(node.start() for node in stage.nodes))
+            await stage.build(http, users=users, rooms=rooms, stock=stock)
+            yield stage
+    finally:
+        cluster.close()
+        servers.drop(database)
