@@ -2,8 +2,8 @@
 
 import asyncio
 import random
-import time
-from collections.abc import AsyncIterator
+from collections import defaultdict
+from collections.abc import AsyncIterator, Mapping
 from ipaddress import ip_network
 from typing import Any, Final
 from uuid import UUID
@@ -13,6 +13,8 @@ from aiohttp import web
 from chatserver.api_keys import errors as auth
 from chatserver.api_keys.http import ROUTES as API_KEY_ROUTES
 from chatserver.api_keys.http import ApiKeysHttp
+from chatserver.api_keys.identity import Arrival
+from chatserver.api_keys.sockets import AuthCommands
 from chatserver.bootstrap import Container
 from chatserver.chat.http import ROUTES as CHAT_ROUTES
 from chatserver.chat.http import ChatHttp
@@ -21,41 +23,61 @@ from chatserver.chat.sockets import NAMESPACE as CHAT
 from chatserver.chat.sockets import ChatCommands
 from chatserver.clients.http import CLIENT_ROUTES, KEY_ROUTES, ClientKeysHttp, ClientsHttp
 from chatserver.infra.cluster import AdvisoryLeader
+from chatserver.infra.shared_counts import RedisCounts
+from chatserver.infra.token_buckets import Level
+from chatserver.kernel.clock import utc_now
 from chatserver.kernel.errors import UnavailableError
-from chatserver.kernel.principal import Principal
+from chatserver.kernel.principal import Principal, Scope
+from chatserver.privacy.http import FACTS as PRIVACY_FACTS
+from chatserver.privacy.http import ROUTES as PRIVACY_ROUTES
+from chatserver.privacy.http import PrivacyHttp
+from chatserver.realtime.census import EXCHANGE_S, Caps, Census
 from chatserver.realtime.engine import Realtime
 from chatserver.realtime.hub import Views
-from chatserver.realtime.ports import Closing, Handshake
+from chatserver.realtime.ports import Accepted, Closing, Handshake
 from chatserver.rooms.events import LOBBY_FACTS
 from chatserver.rooms.http import ROUTES as ROOM_ROUTES
 from chatserver.rooms.http import RoomsHttp
 from chatserver.rooms.sockets import FACTS as ROOM_FACTS
 from chatserver.rooms.sockets import NAMESPACE as ROOMS
-from chatserver.rooms.sockets import RoomCommands, WatchCommands, Watcher
+from chatserver.rooms.sockets import RoomCommands, WatchCommands
 from chatserver.settings import Settings
 from chatserver.transport import cors
 from chatserver.transport.answers import answers
-from chatserver.transport.credentials import Sender, check_origin
+from chatserver.transport.credentials import Sender, caller_of, check_origin
 from chatserver.transport.documents import served
 from chatserver.transport.health import DatabaseProbe, Health, State
 from chatserver.transport.http import RestDoor
+from chatserver.transport.limits import network_of
 from chatserver.transport.registry import Registry
 from chatserver.transport.sessions import FACTS as SESSION_FACTS
 from chatserver.transport.sockets import SocketDoor
+from chatserver.transport.usage import ROUTES as USAGE_ROUTES
+from chatserver.transport.usage import UsageHttp
 from chatserver.users.http import ROUTES as USER_ROUTES
 from chatserver.users.http import UsersHttp
 
 NOTIFICATIONS: Final = "/notifications"
 NAMESPACES: Final = (ROOMS, CHAT, NOTIFICATIONS)
+# The scope without which a namespace takes commands and shows no facts.
+LISTENING: Final = {
+    ROOMS: Scope.ROOMS_READ,
+    CHAT: Scope.CHAT_READ,
+    NOTIFICATIONS: Scope.NOTIFICATIONS_READ,
+}
 # Which of all nodes publishes the change list: any number that no other role has.
 CHANGE_LIST: Final = 0x63686174
+# For RATE_LIMITS_ENABLED=false.
+UNLIMITED: Final[dict[str, int]] = defaultdict(lambda: 1 << 30)
 SWEEP_S: Final = 25.0
 EXPIRE_S: Final = 2.0
 # What a client may rely on; more of it comes with later versions.
-FEATURES: Final = {"recovery": False, "rotation": False, "typing": False, "presence": False}
+FEATURES: Final = {"recovery": False, "rotation": True, "typing": False, "presence": False}
 
 
-def build_registry(container: Container | None = None, watcher: Watcher | None = None) -> Registry:
+def build_registry(
+    container: Container | None = None, current: "_LateEngine | None" = None
+) -> Registry:
     """Declare everything that callers can do. Without a container it is only good for documents."""
     parts: Any = container or _Unconnected()
     registry = Registry(
@@ -64,6 +86,7 @@ def build_registry(container: Container | None = None, watcher: Watcher | None =
             auth.AuthInvalidError,
             auth.AuthExpiredError,
             auth.AuthRevokedError,
+            auth.AuthReuseDetectedError,
         )
     )
     registry.add(ClientsHttp(parts.open_clients), routes=CLIENT_ROUTES)
@@ -73,11 +96,17 @@ def build_registry(container: Container | None = None, watcher: Watcher | None =
     registry.add(RoomCommands(parts.open_rooms, parts.open_members), namespaces=(ROOMS,))
     registry.add(RoomsHttp(parts.open_rooms, parts.open_members), routes=ROOM_ROUTES)
     registry.add(
-        WatchCommands(parts.open_rooms, watcher or parts.watcher), namespaces=(ROOMS, CHAT)
+        WatchCommands(parts.open_rooms, current or parts.current), namespaces=(ROOMS, CHAT)
     )
     registry.add(ChatCommands(parts.chat, parts.catch_up), namespaces=(CHAT,))
     registry.add(ChatHttp(parts.chat, parts.catch_up), routes=CHAT_ROUTES)
-    registry.add_facts(*ROOM_FACTS, *CHAT_FACTS, *SESSION_FACTS)
+    registry.add(PrivacyHttp(parts.open_privacy, parts.exporter), routes=PRIVACY_ROUTES)
+    registry.add(
+        AuthCommands(parts.identifier, parts.rotation, current or parts.current),
+        namespaces=NAMESPACES,
+    )
+    registry.add(UsageHttp(parts.gate, current or parts.current), routes=USAGE_ROUTES)
+    registry.add_facts(*ROOM_FACTS, *CHAT_FACTS, *PRIVACY_FACTS, *SESSION_FACTS)
     return registry
 
 
@@ -88,7 +117,7 @@ class _Unconnected:
         return self
 
 
-class _LateWatcher:
+class _LateEngine:
     """The engine is built with the door, the door with the registry: this closes the circle."""
 
     def __init__(self) -> None:
@@ -99,6 +128,17 @@ class _LateWatcher:
 
     async def unwatch(self, room_id: UUID) -> None:
         await self._engine().unwatch(room_id)
+
+    def handshake(self) -> Handshake:
+        return self._engine().handshake()
+
+    def __call__(self, principal: Principal) -> int:
+        """Tell how many connections a principal's client has."""
+        census = self._engine().server.census
+        return 0 if census is None else census.of_client(principal)
+
+    async def renew(self, token: str, client: str | None, principal: Principal) -> None:
+        await self._engine().renew(token, client, principal)
 
     def _engine(self) -> Realtime:
         assert self.realtime is not None  # noqa: S101 - set before the first request
@@ -111,10 +151,12 @@ class Server:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.container = Container(settings)
-        watcher = _LateWatcher()
-        self.registry = build_registry(self.container, watcher)
+        self.trusted_proxies = [ip_network(each) for each in settings.trusted_proxies]
+        self.shared_counts = RedisCounts(self.container.limiter.redis, settings.node_id)
+        current = _LateEngine()
+        self.registry = build_registry(self.container, current)
         self.realtime = self._engine()
-        watcher.realtime = self.realtime
+        current.realtime = self.realtime
         self.container.broadcaster = self.realtime
         self.container.generation.changed = self._rewound
         self.realtime.heard = self.container.identifier.forget
@@ -125,10 +167,13 @@ class Server:
             registry=self.registry,
             authenticate=self._authenticate,
             foreign=auth.AuthInvalidError,
-            limits=self.settings.limits.model_dump(),
+            expired=auth.AuthExpiredError,
+            limits=self._announced,
+            gate=self.container.gate,
             features=FEATURES,
         )
-        return Realtime(
+        trusted = self.trusted_proxies
+        realtime = Realtime(
             door=door,
             truth=self.container.log,
             leader=AdvisoryLeader(self.container.database, CHANGE_LIST),
@@ -137,17 +182,47 @@ class Server:
             views=Views(CHAT, {ROOMS: LOBBY_FACTS}),
             namespaces=NAMESPACES,
             path=self.settings.socket_path,
+            may_listen=_may_listen,
+            refusal_s=self.settings.connect_refusal_s / self.settings.limits_factor,
+            address_of=lambda request: caller_of(request, trusted),
+        )
+        self.census = realtime.server.census = Census(
+            node_id=self.settings.node_id,
+            caps=self._caps,
+            network_of=network_of,
+            end=realtime.server.end,
+            shared=self.shared_counts,
+        )
+        return realtime
+
+    def _announced(self, principal: Principal) -> Mapping[str, Any]:
+        return self.container.gate.book.of(principal.client_id).limits
+
+    def _caps(self, principal: Principal | None) -> Caps:
+        book = self.container.gate.book
+        limits = (book.default if principal is None else book.of(principal.client_id)).limits
+        if not self.settings.rate_limits_enabled:
+            limits = UNLIMITED
+        return Caps(
+            per_user=limits["connections_per_user"],
+            per_device=limits["connections_per_device"],
+            # The same for all clients: nobody knows whose an address is before he has connected.
+            per_address=limits["connections_per_address"],
+            per_client=limits["connections_per_client"],
+            offences=limits["violations_per_minute"],
         )
 
     def _application(self) -> web.Application:
         app = web.Application(
-            middlewares=[answers(bypass=(self.settings.socket_path,))], client_max_size=1 << 20
+            middlewares=[answers(bypass=(self.settings.socket_path,), standing=self._standing)],
+            client_max_size=1 << 20,
         )
         RestDoor(
             self.registry,
             identify=self._identify,
             store=self.container.answers,
-            trusted_proxies=[ip_network(each) for each in self.settings.trusted_proxies],
+            trusted_proxies=self.trusted_proxies,
+            gate=self.container.gate,
         ).attach(app)
         url = self.settings.database_url.get_secret_value()
         Health(DatabaseProbe(url), [_BusProbe(self.realtime), _DrainProbe(self.realtime)]).attach(
@@ -162,30 +237,73 @@ class Server:
 
     async def _life(self, _: web.Application) -> AsyncIterator[None]:
         await self.container.start()
+        await self.container.limiter.start()
         await self.realtime.start()
         loop = asyncio.get_running_loop()
-        sweeps = [loop.create_task(work) for work in (self._sweep(), self._expire())]
+        sweeps = [
+            loop.create_task(work)
+            for work in (self._sweep(), self._expire(), self._count(), self.container.quotas.run())
+        ]
         yield
         for sweep in sweeps:
             sweep.cancel()
+        await asyncio.gather(*sweeps, return_exceptions=True)
         await self.realtime.stop()
+        await self.container.limiter.stop()
         await self.container.stop()
 
-    async def _identify(self, token: str | None, sender: Sender) -> Principal:  # noqa: ARG002
-        return await self.container.identifier.identify(token, door="rest")
+    async def _identify(self, token: str | None, sender: Sender) -> Principal:
+        return await self.container.gate.authenticate(
+            token,
+            sender.address,
+            lambda: self.container.identifier.identify(
+                token, door="rest", client_slug=sender.client_slug
+            ),
+        )
+
+    def _standing(self, request: web.Request) -> list[Level]:
+        return self.container.gate.standing(caller_of(request, self.trusted_proxies))
+
+    async def _count(self) -> None:
+        """Learn from the other nodes how many they are, and what connections they have."""
+        while True:
+            await asyncio.sleep(EXCHANGE_S * random.uniform(0.8, 1.2))  # noqa: S311 - jitter
+            await self.census.exchange()
+            self.container.limiter.nodes = self.shared_counts.nodes
 
     async def _authenticate(
-        self, handshake: Handshake, token: str | None, _: str | None, __: str | None
-    ) -> Principal:
-        principal = await self.container.identifier.identify(token, door="socket")
+        self,
+        handshake: Handshake,
+        token: str | None,
+        device_id: str | None,
+        client_slug: str | None,
+    ) -> Accepted:
+        arrival: Arrival | None = None
+
+        async def check() -> Principal:
+            nonlocal arrival
+            arrival = await self.container.identifier.connect(
+                token, client_slug=client_slug, device_id=device_id
+            )
+            return arrival.principal
+
+        gate = self.container.gate
+        principal = await gate.authenticate(token, handshake.address, check)
+        assert arrival is not None  # noqa: S101 - `check` has set it
         check_origin(principal, handshake.origin)
-        return principal
+        await gate.connect(principal, handshake.address)
+        handed_out = arrival.handed_out
+        return Accepted(
+            principal=arrival.principal,
+            rotated=None if handed_out is None else handed_out.as_fact(),
+            in_limbo=arrival.in_limbo,
+        )
 
     async def _expire(self) -> None:
-        """Close the sockets of keys whose time is over."""
+        """Warn of keys that end soon, and close the sockets of those that did."""
         while True:
             await asyncio.sleep(EXPIRE_S)
-            self.realtime.end_expired(time.time(), "auth.expired", "The key has expired.")
+            self.realtime.watch_expiry(utc_now().timestamp())
 
     async def _sweep(self) -> None:
         """Close the sockets of keys that ended without this node hearing of it."""
@@ -194,8 +312,13 @@ class Server:
             kids = self.realtime.kids()
             try:
                 dead = await self.container.identifier.dead_among(kids)
+                void = await self.container.people.void_among(self.realtime.bearers())
             except UnavailableError:
                 continue
+            for user_id in void:
+                self.realtime.on_closing(
+                    Closing(code="auth.revoked", reason="The user was cut off.", user_id=user_id)
+                )
             for kid in dead:
                 self.realtime.on_closing(
                     Closing(code="auth.revoked", reason="The key has ended.", kid=kid)
@@ -203,6 +326,10 @@ class Server:
 
     def _rewound(self) -> None:
         self.realtime.end_all("epoch.mismatch", "The event log was restored. Reload.", "now")
+
+
+def _may_listen(principal: Principal, namespace: str) -> bool:
+    return LISTENING[namespace] in principal.scopes
 
 
 class _BusProbe:

@@ -12,7 +12,9 @@ import uvloop
 from aiohttp import web
 
 from chatserver.app import Server
+from chatserver.cli import secrets
 from chatserver.infra import migrations
+from chatserver.kernel.errors import UnavailableError
 from chatserver.settings import Settings
 from chatserver.transport.server import Runner
 
@@ -28,7 +30,7 @@ def run(settings: Settings, *, host: str, port: int) -> int:
 
 
 async def _serve(settings: Settings, host: str, port: int) -> int:
-    problem = await _schema_problem(settings)
+    problem = await _schema_problem(settings) or await _secrets_problem(settings)
     if problem:
         print(problem, file=sys.stderr)
         return 1
@@ -79,6 +81,14 @@ async def _schema_problem(settings: Settings) -> str:
         return ""
     found = "has no schema" if revision is None else f"is at revision {revision}"
     return f"The database {found}; this version needs {head}. Run `chatserver migrate`."
+
+
+async def _secrets_problem(settings: Settings) -> str:
+    try:
+        return await secrets.problem(settings)
+    except UnavailableError:
+        # The node waits for its database; the keys are checked at the next start.
+        return ""
 
 
 def _why(error: OSError, host: str, port: int) -> str:

@@ -1,10 +1,13 @@
 """How aiohttp's requests reach the engine: the whole body, and the caller's true address."""
 
 import asyncio
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any, Final, TypeAlias
 
 from aiohttp import web
 from engineio.async_drivers import aiohttp as stock
+
+from chatserver.realtime.ports import Handshake
 
 BODY_S: Final = 10.0
 
@@ -19,12 +22,20 @@ class Body:
         return self.content
 
 
-def translator(limit: int) -> Any:
+AddressOf: TypeAlias = Callable[[web.Request], str]
+
+
+def remote_of(request: web.Request) -> str:
+    """Tell the address at the other end of the line, whatever it says of itself."""
+    return request.remote or ""
+
+
+def translator(limit: int, address_of: AddressOf) -> Any:
     """Make the stock driver's `translate_request`, but for bodies that come in pieces."""
 
     async def translate_request(request: web.Request) -> dict[str, Any]:
         environ: dict[str, Any] = stock.translate_request(request)
-        environ["REMOTE_ADDR"] = request.remote or ""
+        environ["REMOTE_ADDR"] = address_of(request)
         if request.method == "POST":
             body = await _read(request, limit)
             environ["wsgi.input"] = Body(body)
@@ -47,6 +58,16 @@ async def _read(request: web.Request, limit: int) -> bytes:
     return bytes(body)
 
 
-def driver(limit: int) -> dict[str, Any]:
+def driver(limit: int, address_of: AddressOf = remote_of) -> dict[str, Any]:
     """Give the stock aiohttp driver with our reading of requests."""
-    return {**stock._async, "translate_request": translator(limit)}
+    return {**stock._async, "translate_request": translator(limit, address_of)}
+
+
+def handshake_of(environ: dict[str, Any]) -> Handshake:
+    """Give what a peer said of itself when it opened its connection."""
+    headers = {
+        name[5:].replace("_", "-").lower(): value
+        for name, value in environ.items()
+        if name.startswith("HTTP_")
+    }
+    return Handshake(headers, environ["REMOTE_ADDR"], headers.get("origin"))

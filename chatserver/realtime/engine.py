@@ -10,16 +10,17 @@ import structlog
 from aiohttp import web
 
 from chatserver.kernel.clock import Clock, utc_now
-from chatserver.kernel.errors import DrainingError
+from chatserver.kernel.errors import DrainingError, ScopeMissingError
 from chatserver.kernel.events import Committed
 from chatserver.kernel.principal import Principal
 from chatserver.realtime.bus import Bus
 from chatserver.realtime.current import CONNECTION
+from chatserver.realtime.expiry import look_at
 from chatserver.realtime.fanout import Fanout
 from chatserver.realtime.guard import GuardedServer
 from chatserver.realtime.hub import Connection, Hub, Views
 from chatserver.realtime.memberships import Memberships
-from chatserver.realtime.ports import Changes, Closing, Door, Leader, Log
+from chatserver.realtime.ports import Changes, Closing, Door, Handshake, Leader, Log
 from chatserver.realtime.publisher import BusSettings
 from chatserver.realtime.recovery import Recovery
 from chatserver.realtime.repair import Repair
@@ -52,9 +53,12 @@ class Realtime:
         path: str = "/socket.io/",
         clock: Clock = utc_now,
         patience_s: float = 30,
+        may_listen: Callable[[Principal, str], bool] = lambda *_: True,
         **engine_options: Any,
     ) -> None:
         self.node_id = node_id
+        self._may_listen = may_listen
+        self._clock = clock
         self.bus = Bus(bus, node_id)
         self.fanout = Fanout()
         self.hub = Hub(self.bus)
@@ -143,14 +147,26 @@ class Realtime:
             if principal.kid
         }
 
-    def end_expired(self, now: float, code: str, reason: str) -> None:
-        """Close the connections of credentials that ended before `now`, in Unix seconds."""
+    def bearers(self) -> dict[UUID, float]:
+        """Name the users who came without a key, with when the oldest of their tokens was issued.
+
+        Times are Unix seconds.
+        """
+        oldest: dict[UUID, float] = {}
+        for session in self.server.sessions.values():
+            for principal in session.principals():
+                if not principal.kid and principal.issued_at is not None:
+                    known = oldest.get(principal.user_id, principal.issued_at)
+                    oldest[principal.user_id] = min(known, principal.issued_at)
+        return oldest
+
+    def watch_expiry(self, now: float) -> None:
+        """Warn of credentials that end soon; hold and close the connections of those that did.
+
+        `now` is in Unix seconds. Call it every few seconds.
+        """
         for session in list(self.server.sessions.values()):
-            if any(
-                principal.expires_at is not None and principal.expires_at <= now
-                for principal in session.principals()
-            ):
-                self.server.end(session, code, reason, "never")
+            look_at(session, now, self._clock)
 
     def end_all(self, code: str, reason: str, reconnect: str) -> None:
         """Close every connection of this node."""
@@ -165,8 +181,12 @@ class Realtime:
         Raises:
             QuotaExceededError: it watches 100 rooms already.
             LookupError: the command did not come from a socket.
+            ScopeMissingError: the key may not read here.
         """
-        return await self.memberships.watch(_current(), room_id)
+        connection = _current()
+        if not self._may_listen(connection.principal, connection.namespace):
+            raise ScopeMissingError("This key may not read here.")
+        return await self.memberships.watch(connection, room_id)
 
     async def unwatch(self, room_id: UUID) -> None:
         """End what `watch` began; membership is not touched.
@@ -182,7 +202,32 @@ class Realtime:
         Raises:
             Exception: the user's rooms can't be read now.
         """
-        await self.memberships.settle(self.hub.add(connection))
+        # A key that may not read is let in all the same: it may have commands to send.
+        if self._may_listen(connection.principal, connection.namespace):
+            await self.memberships.settle(self.hub.add(connection))
+
+    async def renew(self, token: str, client: str | None, principal: Principal) -> None:
+        """Let the connection whose command is running go on with another credential of its user.
+
+        Raises:
+            LookupError: the command did not come from a socket.
+        """
+        session: Session = _current().session
+        await self.server.renew(session, (token, client), principal)
+        for connection in session.connections.values():
+            if not self._may_listen(principal, connection.namespace):
+                self.hub.remove(connection)
+            elif not self.hub.has(connection):
+                await self.memberships.settle(self.hub.add(connection))
+
+    def handshake(self) -> Handshake:
+        """Give what the connection whose command is running said of itself.
+
+        Raises:
+            LookupError: the command did not come from a socket.
+        """
+        session: Session = _current().session
+        return session.handshake
 
     def leave(self, connection: Connection) -> None:
         self.hub.remove(connection)

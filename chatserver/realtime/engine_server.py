@@ -1,6 +1,7 @@
 """The Engine.IO server underneath: python-engineio's, with our sockets and no waiting for peers."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import engineio
@@ -8,7 +9,7 @@ import structlog
 from aiohttp import web
 from engineio import exceptions, packet
 
-from chatserver.realtime.driver import driver
+from chatserver.realtime.driver import AddressOf, driver, remote_of
 from chatserver.realtime.engine_socket import EngineSocket
 from chatserver.realtime.queue import OutQueue
 
@@ -25,12 +26,19 @@ class EngineServer(engineio.AsyncServer):
     message: Callable[[str, str | bytes], Any]
     violated: Callable[[str, str], None]
     full: Callable[[str], None]
+    admits: Callable[[str], Awaitable[float]]
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self._async = driver(self.max_http_buffer_size)
         self.draining = False
         self.refused = 0
+        self._address_of: AddressOf = remote_of
+
+    def reads_addresses_with(self, address_of: AddressOf) -> None:
+        """Believe what our own proxies say of an address, and nobody else."""
+        self._address_of = address_of
+        self._async = driver(self.max_http_buffer_size, address_of)
 
     def create_queue(self, *_: Any, **__: Any) -> OutQueue:
         return OutQueue()
@@ -42,6 +50,10 @@ class EngineServer(engineio.AsyncServer):
             )
         if "j" in request.query:  # JSONP: a sid in a script's address
             return web.Response(status=400, text="JSONP is not served")
+        if "sid" not in request.query and request.method == "GET":
+            retry_after_s = await self.admits(self._address_of(request))
+            if retry_after_s:
+                return _later(retry_after_s)
         response: web.StreamResponse = await super().handle_request(request)
         return response
 
@@ -90,3 +102,9 @@ class EngineServer(engineio.AsyncServer):
         # Stock writes what strangers sent, session ids included, at level ERROR.
         self.refused += 1
         log.debug("engine_request_refused", key=message_key)
+
+
+def _later(retry_after_s: float) -> web.Response:
+    # A page of any origin may read it: it says nothing about anybody.
+    headers = {"Retry-After": str(math.ceil(retry_after_s)), "Access-Control-Allow-Origin": "*"}
+    return web.Response(status=503, text="Too many connect at once.", headers=headers)

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from typing import Any, Final, Protocol
 
 import engineio
@@ -20,13 +21,17 @@ from chatserver.kernel.errors import (
 )
 from chatserver.kernel.principal import Principal
 from chatserver.realtime import packets
+from chatserver.realtime.admission import Places
+from chatserver.realtime.census import RETRY_S, Census
+from chatserver.realtime.commands import lane_of, name_of_event, where_to
 from chatserver.realtime.current import CONNECTION
+from chatserver.realtime.driver import AddressOf, handshake_of, remote_of
 from chatserver.realtime.engine_server import MAX_FRAME, EngineServer
 from chatserver.realtime.errors import NamespaceUnknownError, ProtocolViolationError
 from chatserver.realtime.hub import Connection
 from chatserver.realtime.packets import Received
-from chatserver.realtime.ports import Door, Handshake, Refused
-from chatserver.realtime.session import Session, connected, own_fact
+from chatserver.realtime.ports import Accepted, Door, Offence, Refused
+from chatserver.realtime.session import Session, connected, own_fact, refuse_connect
 
 log = structlog.get_logger(__name__)
 
@@ -34,8 +39,7 @@ MAX_COMMAND: Final = 128 * 1024
 MAX_ATTACHED: Final = 512 * 1024
 FIRST_NAMESPACE_S: Final = 10.0
 CONNECT_S: Final = 5.0
-HANDSHAKES: Final = 64
-HANDSHAKE_QUEUE_S: Final = 2.0
+LIMBO_S: Final = 10.0
 
 
 class Arrivals(Protocol):
@@ -59,6 +63,9 @@ class GuardedServer(socketio.AsyncServer):
         namespaces: tuple[str, ...],
         clock: Clock,
         first_namespace_s: float = FIRST_NAMESPACE_S,
+        places: Places | None = None,
+        refusal_s: float = 0.0,
+        address_of: AddressOf = remote_of,
         **options: Any,
     ) -> None:
         quiet = logging.getLogger("chatserver.realtime.stock")
@@ -83,10 +90,14 @@ class GuardedServer(socketio.AsyncServer):
         self._arrivals = arrivals
         self._clock = clock
         self._first_namespace_s = first_namespace_s
-        self._handshakes = asyncio.Semaphore(HANDSHAKES)
+        self._places = places or Places()
+        self._refusal_s = refusal_s
+        self.census: Census | None = None
         self.eio.message = self._handle_eio_message
         self.eio.violated = self._violated
         self.eio.full = self._full
+        self.eio.admits = self._admits
+        self.eio.reads_addresses_with(address_of)
 
     def end(
         self, session: Session, code: str, reason: str, reconnect: str, after_ms: int = 0
@@ -109,22 +120,27 @@ class GuardedServer(socketio.AsyncServer):
             log.info("slow_consumer", user=_name(session))
             self.end(session, "slow_consumer", "This socket reads too slowly.", "now")
 
+    async def _admits(self, address: str) -> float:
+        """Tell after how many seconds a peer may try again that may not open a connection now."""
+        if self.census is not None and not self.census.may_open(address):
+            return RETRY_S
+        return 0 if await self._places.look() else self._places.retry_after_s
+
     async def _handle_eio_connect(self, eio_sid: str, environ: dict[str, Any]) -> None:
         await super()._handle_eio_connect(eio_sid, environ)
-        headers = {
-            name[5:].replace("_", "-").lower(): value
-            for name, value in environ.items()
-            if name.startswith("HTTP_")
-        }
-        handshake = Handshake(headers, environ["REMOTE_ADDR"], headers.get("origin"))
+        handshake = handshake_of(environ)
         session = Session(eio_sid, self.eio.sockets[eio_sid], handshake)
         self.sessions[eio_sid] = session
+        if self.census is not None:
+            self.census.opened(session)
         session.expect_namespace(self._first_namespace_s)
 
     async def _handle_eio_disconnect(self, eio_sid: str, reason: str) -> None:  # noqa: ARG002 - stock
         session = self.sessions.pop(eio_sid, None)
         self.environ.pop(eio_sid, None)
         if session is not None:
+            if self.census is not None:
+                self.census.left(session)
             for connection in session.leave():
                 await self._forget(connection)
 
@@ -188,7 +204,7 @@ class GuardedServer(socketio.AsyncServer):
             self.forged_acks += 1
             return
         connection = session.connections.get(packet.namespace)
-        _name_of_event(parsed)
+        name_of_event(parsed)
         if connection is not None and packet.id is not None:
             self._refuse(connection, packet.id, PayloadInvalidError.of("$", "is binary; send text"))
 
@@ -202,14 +218,17 @@ class GuardedServer(socketio.AsyncServer):
         if size > MAX_COMMAND:
             too_large = PayloadTooLargeError(f"A command may have {MAX_COMMAND} bytes.")
             self._refuse(connection, packet.id, too_large)
+            self._offended(session)
             return
         parsed = packets.parse(packet.text)
-        event = _name_of_event(parsed)
+        event = name_of_event(parsed)
         payload = parsed[1] if len(parsed) == 2 else None  # noqa: PLR2004 - name and payload
         if not isinstance(payload, dict):
             invalid = PayloadInvalidError.of("$", "must be exactly one JSON object")
             self._refuse(connection, packet.id, invalid)
+            self._offended(session)
             return
+        session.active_at = time.monotonic()
 
         async def work() -> None:
             CONNECTION.set(connection)
@@ -217,16 +236,24 @@ class GuardedServer(socketio.AsyncServer):
                 connection.principal, connection.namespace, event, payload
             )
             if packet.id is not None:
-                connection.send(packets.ack_packet(connection.namespace, packet.id, answer))
+                connection.reply(packets.ack_packet(connection.namespace, packet.id, answer))
+            if isinstance(answer, Offence):
+                self._offended(session)
 
-        if not session.lanes.submit(_lane(payload), size, work):
+        if not session.lanes.submit(lane_of(payload), size, work):
             limited = RateLimitedError("Too many commands wait already.", retry_after_ms=1000)
             self._refuse(connection, packet.id, limited)
 
     def _refuse(self, connection: Connection, ack_id: int | None, error: DomainError) -> None:
         if ack_id is not None:
             answer = orjson.dumps({"ok": False, "error": self._door.refuse(error)})
-            connection.send(packets.ack_packet(connection.namespace, ack_id, answer))
+            connection.reply(packets.ack_packet(connection.namespace, ack_id, answer))
+
+    def _offended(self, session: Session) -> None:
+        if self.census is not None and session.offences.add(self.census.offences(session.first)):
+            log.info("too_many_offences", address=session.handshake.address)
+            reason = "Too many commands that make no sense."
+            self.end(session, RateLimitedError.code, reason, "backoff")
 
     async def _handle_connect(self, eio_sid: str, namespace: str, data: Any) -> None:
         """Authenticate, subscribe, and only then register: a failure of any kind is a refusal."""
@@ -238,38 +265,67 @@ class GuardedServer(socketio.AsyncServer):
         try:
             connection = await self._accept(session, namespace, auth)
         except Refused as refused:
-            self._send_refusal(session, namespace, refused.error)
+            refuse_connect(session, namespace, refused.error, self._refusal_s)
             return
         except Exception as error:  # noqa: BLE001 - the door tells refusals from bugs
-            self._send_refusal(session, namespace, self._door.refuse(error))
+            refuse_connect(session, namespace, self._door.refuse(error), self._refusal_s)
             return
-        finally:
-            session.connecting.discard(namespace)
+        session.connecting.discard(namespace)
         if eio_sid not in self.sessions or session.ended:
             await self._forget(connection)
             return
         session.connections[namespace] = connection
         session.left.discard(namespace)
-        session.has_namespace()
-        sid = connection.session_id
-        welcome = self._door.welcome(connection.principal, sid)
-        connection.open(
-            packets.control_packet(packets.CONNECT, namespace, connected(sid)),
-            packets.event_packet(
-                namespace, "session.ready", own_fact(self._clock, "session.ready", welcome)
-            ),
+        accepted = packets.control_packet(
+            packets.CONNECT, namespace, connected(connection.session_id)
         )
+        if session.in_limbo:
+            connection.reply(accepted)
+            return
+        session.has_namespace()
+        connection.open(accepted, self._ready(connection))
+        session.tell_rotated(self._clock)
+
+    def _ready(self, connection: Connection) -> packets.Outgoing:
+        welcome = self._door.welcome(connection.principal, connection.session_id)
+        fact = own_fact(self._clock, "session.ready", welcome)
+        return packets.event_packet(connection.namespace, "session.ready", fact)
+
+    async def renew(
+        self, session: Session, shown: tuple[str, object], principal: Principal
+    ) -> None:
+        """Put another credential of the same user in the place of all that a connection has.
+
+        Raises:
+            Exception: the connection was in limbo, and its rooms can't be read now.
+        """
+        if session.in_limbo:
+            for connection in list(session.connections.values()):
+                connection.principal = principal
+                await self._arrivals.enter(connection)
+                if session.connections.get(connection.namespace) is not connection:
+                    self._arrivals.leave(connection)  # it left meanwhile
+        session.first = principal
+        session.verified = {shown: principal}
+        session.expiry_told = None
+        was_in_limbo, session.in_limbo = session.in_limbo, False
+        session.has_namespace()
+        for connection in session.connections.values():
+            connection.principal = principal
+            if was_in_limbo:
+                connection.open(self._ready(connection))
+            else:
+                connection.open()
 
     async def _accept(self, session: Session, namespace: str, auth: Any) -> Connection:
         if self.draining:
             raise DrainingError
         if namespace not in self.namespaces:
-            raise NamespaceUnknownError(_where_to(namespace, self.namespaces))
-        try:
-            async with asyncio.timeout(HANDSHAKE_QUEUE_S):
-                await self._handshakes.acquire()
-        except TimeoutError as error:
-            raise UnavailableError("Too many connect at once.", retry_after_ms=2000) from error
+            raise NamespaceUnknownError(where_to(namespace, self.namespaces))
+        async with self._places.taken():
+            return await self._let_in(session, namespace, auth)
+
+    async def _let_in(self, session: Session, namespace: str, auth: Any) -> Connection:
         try:
             async with asyncio.timeout(CONNECT_S):
                 principal = await self._authenticate(session, namespace, auth)
@@ -277,14 +333,13 @@ class GuardedServer(socketio.AsyncServer):
                 connection = Connection(namespace, principal, sid, session.socket.queue, session)
                 await self.manager.connect(sid, namespace)
                 try:
-                    await self._arrivals.enter(connection)
+                    if not session.in_limbo:
+                        await self._arrivals.enter(connection)
                 except BaseException:
                     await self._forget(connection)
                     raise
         except TimeoutError as error:
             raise UnavailableError from error
-        finally:
-            self._handshakes.release()
         return connection
 
     async def _authenticate(self, session: Session, namespace: str, auth: Any) -> Principal:
@@ -293,19 +348,28 @@ class GuardedServer(socketio.AsyncServer):
             client = auth.get("client")
             shown = (auth["token"], client if isinstance(client, str) else None)
             known = session.verified.get(shown)
-            if known is not None:
+            if known is not None and (session.in_limbo or not self._is_over(known)):
                 return known
-        principal = await self._door.accept(namespace, session.handshake, auth, session.first)
-        session.first = session.first or principal
+        accepted = await self._door.accept(namespace, session.handshake, auth, session.first)
+        if session.first is None and self.census is not None:
+            self.census.enter(session, accepted.principal)
+        self._note(session, accepted)
         if shown is not None:
-            session.verified[shown] = principal
-        return principal
+            session.verified[shown] = accepted.principal
+        return accepted.principal
 
-    def _send_refusal(self, session: Session, namespace: str, error: dict[str, Any]) -> None:
-        body = orjson.dumps({"message": error["message"], "data": error})
-        session.socket.queue.put_nowait(
-            packets.control_packet(packets.CONNECT_ERROR, namespace, body)
-        )
+    def _note(self, session: Session, accepted: Accepted) -> None:
+        session.first = session.first or accepted.principal
+        session.rotated = session.rotated or accepted.rotated
+        if accepted.in_limbo:
+            session.enter_limbo(
+                LIMBO_S,
+                lambda: self.end(session, "auth.expired", "The key has expired.", "never"),
+            )
+
+    def _is_over(self, principal: Principal) -> bool:
+        ends = principal.expires_at
+        return ends is not None and ends <= self._clock().timestamp()
 
     async def _handle_disconnect(
         self,
@@ -325,33 +389,6 @@ class GuardedServer(socketio.AsyncServer):
     async def _forget(self, connection: Connection) -> None:
         self._arrivals.leave(connection)
         await self.manager.disconnect(connection.session_id, connection.namespace)
-
-
-def _name_of_event(parsed: Any) -> str:
-    if (
-        not isinstance(parsed, list)
-        or not parsed
-        or not isinstance(parsed[0], str)
-        or parsed[0] in packets.RESERVED
-    ):
-        raise ProtocolViolationError("a bad event")
-    return parsed[0]
-
-
-def _lane(payload: dict[str, Any]) -> str:
-    """Commands about one room, or one message, keep their order; others don't wait for them."""
-    for name in ("room_id", "message_id"):
-        key = payload.get(name)
-        if isinstance(key, str):
-            return key
-    return ""
-
-
-def _where_to(namespace: str, namespaces: list[str]) -> str:
-    if namespace != "/":
-        return NamespaceUnknownError.title
-    *others, last = namespaces
-    return f"Connect to one of the namespaces {', '.join(others)} and {last}."
 
 
 def _name(session: Session) -> str:

@@ -95,12 +95,31 @@ class Refused(Exception):  # noqa: N818 - it is an answer, not a fault
         self.error = error
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accepted:
+    """Whom the door let in.
+
+    `rotated` is the data of `auth.rotated`: the key to use from now on, shown once. `in_limbo`: the
+    credential has expired a short while ago and may only be replaced.
+    """
+
+    principal: Principal
+    rotated: dict[str, Any] | None = field(default=None, repr=False)
+    in_limbo: bool = False
+
+
+class Offence(bytes):
+    """The ack of a command that no working client sends. Too many of them end the connection."""
+
+    __slots__ = ()
+
+
 class Door(Protocol):
     """What the engine asks of the transport above it. None of these may raise but `accept`."""
 
     async def accept(
         self, namespace: str, handshake: Handshake, auth: object, first: Principal | None
-    ) -> Principal:
+    ) -> Accepted:
         """Authenticate a connect; raise `Refused` to answer CONNECT_ERROR.
 
         `first` is who this engine connection belongs to already: another person is refused.
@@ -110,7 +129,7 @@ class Door(Protocol):
     async def answer(
         self, principal: Principal, namespace: str, event: str, payload: object
     ) -> bytes:
-        """Run a command and give its ack as JSON."""
+        """Run a command and give its ack as JSON; an `Offence` if it made no sense."""
         ...
 
     def refuse(self, error: Exception) -> dict[str, Any]:
