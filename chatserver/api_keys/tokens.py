@@ -81,14 +81,16 @@ class SignedTokens:
         key = await self._key_of(issuer, header)
         claims = _verified(token, key, issuer)
         issued_at, expires_at = self._span(claims)
-        person = await self._person(issuer, claims)
-        revoked = max(issuer.client_revoked_before or 0.0, person.revoked_before or 0.0)
-        if not issuer.is_client_active or issued_at <= revoked:
+        if not issuer.is_client_active or issued_at <= (issuer.client_revoked_before or 0.0):
             raise AuthRevokedError(action=LOGIN)
         left_s = expires_at - self._clock().timestamp()
         in_limbo = left_s <= -LEEWAY_S
         if in_limbo and not (limbo and left_s > -LIMBO_S):
             raise AuthExpiredError(action=LOGIN)
+        # Last, because it makes the user: a token that is not good makes nobody.
+        person = await self._person(issuer, claims)
+        if issued_at <= (person.revoked_before or 0.0):
+            raise AuthRevokedError(action=LOGIN)
         principal = Principal(
             caller=Caller.USER,
             client_id=issuer.client_id,
