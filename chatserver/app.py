@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from ipaddress import ip_network
 from typing import Any, Final
@@ -13,6 +14,8 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from chatserver.api_keys import errors as auth
 from chatserver.api_keys.http import ROUTES as API_KEY_ROUTES
 from chatserver.api_keys.http import ApiKeysHttp
+from chatserver.api_keys.identity import Arrival
+from chatserver.api_keys.sockets import AuthCommands
 from chatserver.bootstrap import Container
 from chatserver.chat.http import ROUTES as CHAT_ROUTES
 from chatserver.chat.http import ChatHttp
@@ -21,16 +24,22 @@ from chatserver.chat.sockets import NAMESPACE as CHAT
 from chatserver.chat.sockets import ChatCommands
 from chatserver.clients.http import CLIENT_ROUTES, KEY_ROUTES, ClientKeysHttp, ClientsHttp
 from chatserver.infra.cluster import AdvisoryLeader
+from chatserver.infra.shared_counts import RedisCounts
+from chatserver.infra.token_buckets import Level
 from chatserver.kernel.clock import utc_now
 from chatserver.kernel.errors import DomainError, UnavailableError
 from chatserver.kernel.principal import Principal, Scope
+from chatserver.privacy.http import FACTS as PRIVACY_FACTS
+from chatserver.privacy.http import ROUTES as PRIVACY_ROUTES
+from chatserver.privacy.http import PrivacyHttp
+from chatserver.realtime.census import EXCHANGE_S, Caps, Census
 from chatserver.realtime.engine import Realtime
 from chatserver.realtime.hub import Views
 from chatserver.realtime.metrics import RealtimeMetrics
 from chatserver.realtime.nodes import NodeRegistry
-from chatserver.realtime.ports import Closing, Handshake
+from chatserver.realtime.ports import Accepted, Closing, Handshake
+from chatserver.realtime.running import Running
 from chatserver.realtime.store import Store
-from chatserver.realtime.watching import Reload
 from chatserver.rooms.events import LOBBY_FACTS
 from chatserver.rooms.http import ROUTES as ROOM_ROUTES
 from chatserver.rooms.http import RoomsHttp
@@ -38,29 +47,31 @@ from chatserver.rooms.schemas import RoomRef
 from chatserver.rooms.sockets import FACTS as ROOM_FACTS
 from chatserver.rooms.sockets import NAMESPACE as ROOMS
 from chatserver.rooms.sockets import (
-    PresenceBoard,
     PresenceCommands,
     RoomCommands,
     WatchCommands,
-    Watcher,
 )
 from chatserver.settings import Settings
 from chatserver.transport import cors
 from chatserver.transport.answers import answers
-from chatserver.transport.credentials import Sender, check_origin
+from chatserver.transport.credentials import Sender, caller_of, check_origin
 from chatserver.transport.documents import served
 from chatserver.transport.forwarding import Forwarder
-from chatserver.transport.health import DatabaseProbe, Health, State
+from chatserver.transport.health import BusProbe, DatabaseProbe, DrainProbe, Health
 from chatserver.transport.http import RestDoor
+from chatserver.transport.limits import network_of
 from chatserver.transport.metrics import CommandMetrics, ForwardMetrics, MetricsPage
 from chatserver.transport.registry import Registry
 from chatserver.transport.sessions import FACTS as SESSION_FACTS
 from chatserver.transport.sockets import SocketDoor
+from chatserver.transport.usage import ROUTES as USAGE_ROUTES
+from chatserver.transport.usage import UsageHttp
 from chatserver.transport.websocket import WebSocketDoor
 from chatserver.users.http import ROUTES as USER_ROUTES
 from chatserver.users.http import UsersHttp
 
 NOTIFICATIONS: Final = "/notifications"
+# What a key must be able to read to connect a namespace.
 NAMESPACE_SCOPES: Final = {
     ROOMS: Scope.ROOMS_READ,
     CHAT: Scope.CHAT_READ,
@@ -69,17 +80,15 @@ NAMESPACE_SCOPES: Final = {
 NAMESPACES: Final = tuple(NAMESPACE_SCOPES)
 # Which of all nodes publishes the change list: any number that no other role has.
 CHANGE_LIST: Final = 0x63686174
+# For RATE_LIMITS_ENABLED=false.
+UNLIMITED: Final[dict[str, int]] = defaultdict(lambda: 1 << 30)
 SWEEP_S: Final = 25.0
 EXPIRE_S: Final = 2.0
 # What a client may rely on; more of it comes with later versions.
-FEATURES: Final = {"recovery": True, "rotation": False, "typing": False, "presence": True}
+FEATURES: Final = {"recovery": True, "rotation": True, "typing": False, "presence": True}
 
 
-def build_registry(
-    container: Container | None = None,
-    watcher: Watcher | None = None,
-    board: PresenceBoard | None = None,
-) -> Registry:
+def build_registry(container: Container | None = None, current: Running | None = None) -> Registry:
     """Declare everything that callers can do. Without a container it is only good for documents."""
     parts: Any = container or _Unconnected()
     registry = Registry(
@@ -88,6 +97,7 @@ def build_registry(
             auth.AuthInvalidError,
             auth.AuthExpiredError,
             auth.AuthRevokedError,
+            auth.AuthReuseDetectedError,
         )
     )
     registry.add(ClientsHttp(parts.open_clients), routes=CLIENT_ROUTES)
@@ -97,15 +107,21 @@ def build_registry(
     registry.add(RoomCommands(parts.open_rooms, parts.open_members), namespaces=(ROOMS,))
     registry.add(RoomsHttp(parts.open_rooms, parts.open_members), routes=ROOM_ROUTES)
     registry.add(
-        WatchCommands(parts.open_rooms, watcher or parts.watcher), namespaces=(ROOMS, CHAT)
+        WatchCommands(parts.open_rooms, current or parts.current), namespaces=(ROOMS, CHAT)
     )
     registry.add(
-        PresenceCommands(parts.open_rooms, parts.open_users, board or parts.board),
+        PresenceCommands(parts.open_rooms, parts.open_users, current or parts.current),
         namespaces=(ROOMS,),
     )
     registry.add(ChatCommands(parts.chat, parts.catch_up), namespaces=(CHAT,))
     registry.add(ChatHttp(parts.chat, parts.catch_up), routes=CHAT_ROUTES)
-    registry.add_facts(*ROOM_FACTS, *CHAT_FACTS, *SESSION_FACTS)
+    registry.add(PrivacyHttp(parts.open_privacy, parts.exporter), routes=PRIVACY_ROUTES)
+    registry.add(
+        AuthCommands(parts.identifier, parts.rotation, current or parts.current),
+        namespaces=NAMESPACES,
+    )
+    registry.add(UsageHttp(parts.gate, current or parts.current), routes=USAGE_ROUTES)
+    registry.add_facts(*ROOM_FACTS, *CHAT_FACTS, *PRIVACY_FACTS, *SESSION_FACTS)
     return registry
 
 
@@ -114,33 +130,6 @@ class _Unconnected:
 
     def __getattr__(self, name: str) -> "_Unconnected":
         return self
-
-
-class _LateEngine:
-    """The engine is built with the door, the door with the registry: this closes the circle."""
-
-    def __init__(self) -> None:
-        self.realtime: Realtime | None = None
-
-    async def watch(self, room_id: UUID) -> int:
-        return await self._engine().watch(room_id)
-
-    async def unwatch(self, room_id: UUID) -> None:
-        await self._engine().unwatch(room_id)
-
-    async def set_presence(self, status: str) -> None:
-        await self._engine().set_presence(status)
-
-    async def watch_presence(
-        self,
-        users: Mapping[UUID, str],
-        rooms: Mapping[UUID, tuple[Mapping[UUID, str], Reload]],
-    ) -> dict[str, Any]:
-        return await self._engine().watch_presence(users, rooms)
-
-    def _engine(self) -> Realtime:
-        assert self.realtime is not None  # noqa: S101 - set before the first request
-        return self.realtime
 
 
 class Server:
@@ -159,6 +148,8 @@ class Server:
         """
         self.settings = settings
         self.container = Container(settings)
+        self.trusted_proxies = [ip_network(each) for each in settings.trusted_proxies]
+        self.shared_counts = RedisCounts(self.container.limiter.redis, settings.node_id)
         self.nodes = NodeRegistry(
             self._store(),
             key=self.container.bus.key,
@@ -166,11 +157,18 @@ class Server:
             url=reached_at,
         )
         self.forwarder = Forwarder(self.nodes, settings.socket_path)
-        late = _LateEngine()
-        self.registry = build_registry(self.container, late, late)
+        current = Running()
+        self.registry = build_registry(self.container, current)
         self.door = self._socket_door()
         self.realtime = self._engine()
-        late.realtime = self.realtime
+        current.realtime = self.realtime
+        self.census = self.realtime.entrance.census = Census(
+            node_id=settings.node_id,
+            caps=self._caps,
+            network_of=network_of,
+            end=self.realtime.close_session,
+            shared=self.shared_counts,
+        )
         if self.realtime.restorer is not None:
             self.realtime.restorer.generation = self.container.generation
             self.realtime.restorer.may_watch = self._may_watch
@@ -198,7 +196,9 @@ class Server:
             registry=self.registry,
             authenticate=self._authenticate,
             foreign=auth.AuthInvalidError,
-            limits=self.settings.limits.model_dump(),
+            expired=auth.AuthExpiredError,
+            limits=self._announced,
+            gate=self.container.gate,
             features=FEATURES,
             scopes=NAMESPACE_SCOPES,
         )
@@ -214,12 +214,35 @@ class Server:
             namespaces=NAMESPACES,
             path=self.settings.socket_path,
             store=self._store(),
+            may_listen=_may_listen,
+            refusal_s=self.settings.connect_refusal_s / self.settings.limits_factor,
+            address_of=self._address_of,
+        )
+
+    def _address_of(self, request: web.Request) -> str:
+        return caller_of(request, self.trusted_proxies)
+
+    def _announced(self, principal: Principal) -> Mapping[str, Any]:
+        return self.container.gate.book.of(principal.client_id).limits
+
+    def _caps(self, principal: Principal | None) -> Caps:
+        book = self.container.gate.book
+        limits = (book.default if principal is None else book.of(principal.client_id)).limits
+        if not self.settings.rate_limits_enabled:
+            limits = UNLIMITED
+        return Caps(
+            per_user=limits["connections_per_user"],
+            per_device=limits["connections_per_device"],
+            # The same for all clients: nobody knows whose an address is before he has connected.
+            per_address=limits["connections_per_address"],
+            per_client=limits["connections_per_client"],
+            offences=limits["violations_per_minute"],
         )
 
     def _application(self) -> web.Application:
         app = web.Application(
             middlewares=[
-                answers(bypass=(self.settings.socket_path,)),
+                answers(bypass=(self.settings.socket_path,), standing=self._standing),
                 self.forwarder.middleware(),
             ],
             client_max_size=1 << 20,
@@ -228,12 +251,11 @@ class Server:
             self.registry,
             identify=self._identify,
             store=self.container.answers,
-            trusted_proxies=[ip_network(each) for each in self.settings.trusted_proxies],
+            trusted_proxies=self.trusted_proxies,
+            gate=self.container.gate,
         ).attach(app)
         url = self.settings.database_url.get_secret_value()
-        Health(DatabaseProbe(url), [_BusProbe(self.realtime), _DrainProbe(self.realtime)]).attach(
-            app
-        )
+        Health(DatabaseProbe(url), [BusProbe(self.realtime), DrainProbe(self.realtime)]).attach(app)
         served.attach(app, self.registry)
         MetricsPage(
             self.figures,
@@ -245,7 +267,7 @@ class Server:
             realtime=self.realtime,
             door=self.door,
             namespaces=NAMESPACES,
-            admission=self.realtime.admission,
+            address_of=self._address_of,
         ).attach(app)
         cors.allow(app, self.settings.cors_origins)
         # After CORS: the engine answers preflights of its own.
@@ -255,29 +277,72 @@ class Server:
 
     async def _life(self, _: web.Application) -> AsyncIterator[None]:
         await self.container.start()
+        await self.container.limiter.start()
         await self.realtime.start()
         await self.nodes.start()
         self.metrics.start()
         loop = asyncio.get_running_loop()
-        sweeps = [loop.create_task(work) for work in (self._sweep(), self._expire())]
+        sweeps = [
+            loop.create_task(work)
+            for work in (self._sweep(), self._expire(), self._count(), self.container.quotas.run())
+        ]
         yield
         for sweep in sweeps:
             sweep.cancel()
+        await asyncio.gather(*sweeps, return_exceptions=True)
         self.metrics.stop()
         await self.nodes.stop()
         await self.realtime.stop()
         await self.forwarder.close()
+        await self.container.limiter.stop()
         await self.container.stop()
 
-    async def _identify(self, token: str | None, sender: Sender) -> Principal:  # noqa: ARG002
-        return await self.container.identifier.identify(token, door="rest")
+    async def _identify(self, token: str | None, sender: Sender) -> Principal:
+        return await self.container.gate.authenticate(
+            token,
+            sender.address,
+            lambda: self.container.identifier.identify(
+                token, door="rest", client_slug=sender.client_slug
+            ),
+        )
+
+    def _standing(self, request: web.Request) -> list[Level]:
+        return self.container.gate.standing(self._address_of(request))
+
+    async def _count(self) -> None:
+        """Learn from the other nodes how many they are, and what connections they have."""
+        while True:
+            await asyncio.sleep(EXCHANGE_S * random.uniform(0.8, 1.2))  # noqa: S311 - jitter
+            await self.census.exchange()
+            self.container.limiter.nodes = self.shared_counts.nodes
 
     async def _authenticate(
-        self, handshake: Handshake, token: str | None, _: str | None, __: str | None
-    ) -> Principal:
-        principal = await self.container.identifier.identify(token, door="socket")
+        self,
+        handshake: Handshake,
+        token: str | None,
+        device_id: str | None,
+        client_slug: str | None,
+    ) -> Accepted:
+        arrival: Arrival | None = None
+
+        async def check() -> Principal:
+            nonlocal arrival
+            arrival = await self.container.identifier.connect(
+                token, client_slug=client_slug, device_id=device_id
+            )
+            return arrival.principal
+
+        gate = self.container.gate
+        principal = await gate.authenticate(token, handshake.address, check)
+        assert arrival is not None  # noqa: S101 - `check` has set it
         check_origin(principal, handshake.origin)
-        return principal
+        await gate.connect(principal, handshake.address)
+        handed_out = arrival.handed_out
+        return Accepted(
+            principal=arrival.principal,
+            rotated=None if handed_out is None else handed_out.as_fact(),
+            in_limbo=arrival.in_limbo,
+        )
 
     async def _may_watch(self, principal: Principal, room_id: UUID) -> bool:
         try:
@@ -288,10 +353,10 @@ class Server:
         return True
 
     async def _expire(self) -> None:
-        """Close the sockets of keys whose time is over."""
+        """Warn of keys that end soon, and close the sockets of those that did."""
         while True:
             await asyncio.sleep(EXPIRE_S)
-            self.realtime.end_expired(utc_now().timestamp(), "auth.expired", "The key has expired.")
+            self.realtime.watch_expiry(utc_now().timestamp())
 
     async def _sweep(self) -> None:
         """Close the sockets of keys that ended without this node hearing of it."""
@@ -300,8 +365,13 @@ class Server:
             kids = self.realtime.kids()
             try:
                 dead = await self.container.identifier.dead_among(kids)
+                void = await self.container.people.void_among(self.realtime.bearers())
             except UnavailableError:
                 continue
+            for user_id in void:
+                self.realtime.on_closing(
+                    Closing(code="auth.revoked", reason="The user was cut off.", user_id=user_id)
+                )
             for kid in dead:
                 self.realtime.on_closing(
                     Closing(code="auth.revoked", reason="The key has ended.", kid=kid)
@@ -311,25 +381,5 @@ class Server:
         self.realtime.end_all("epoch.mismatch", "The event log was restored. Reload.", "now")
 
 
-class _BusProbe:
-    """Redis away for everyone is `degraded`: the log repairs, only slower."""
-
-    name = "bus"
-
-    def __init__(self, realtime: Realtime) -> None:
-        self._realtime = realtime
-
-    async def state(self) -> State:
-        return State.READY if self._realtime.bus.healthy else State.DEGRADED
-
-
-class _DrainProbe:
-    """A node that is going takes nobody new."""
-
-    name = "draining"
-
-    def __init__(self, realtime: Realtime) -> None:
-        self._realtime = realtime
-
-    async def state(self) -> State:
-        return State.UNREADY if self._realtime.server.draining else State.READY
+def _may_listen(principal: Principal, namespace: str) -> bool:
+    return NAMESPACE_SCOPES[namespace] in principal.scopes

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import (
     BaseModel,
+    ConfigDict,
     Field,
     SecretStr,
     ValidationError,
@@ -25,16 +26,43 @@ class SettingsError(Exception):
 
 
 class Limits(BaseModel):
-    """What one key may do; announced in `session.ready`. `dev` has ten times these."""
+    """What one key may do; announced in `session.ready`. `dev` has ten times these.
+
+    A user may do five times what one of his keys may. `client_…` is for all of a client's users
+    and servers together, `address_…` for one address, or one IPv6 network of 64 bits.
+    """
+
+    model_config = ConfigDict(extra="forbid")
 
     messages_per_s: float = 20
     messages_burst: int = 200
     commands_per_s: float = 100
     commands_burst: int = 1000
+    requests_per_s: float = 100
+    requests_burst: int = 1000
+    joins_per_s: float = 10
+    joins_burst: int = 200
+    connects_per_s: float = 5
+    connects_burst: int = 100
+    client_messages_per_s: float = 2_000
+    client_messages_burst: int = 20_000
+    client_commands_per_s: float = 10_000
+    client_commands_burst: int = 100_000
+    client_requests_per_s: float = 1_000
+    client_requests_burst: int = 10_000
+    client_connects_per_s: float = 1_000
+    client_connects_burst: int = 20_000
+    address_connects_per_s: float = 100
+    address_connects_burst: int = 2_000
+    address_failures_per_minute: int = 30
+    key_failures_per_minute: int = 10
+    violations_per_minute: int = 100
     pending_commands: int = 1024
     pending_bytes: int = 1 << 20
     connections_per_user: int = 100
     connections_per_device: int = 50
+    connections_per_address: int = 5_000
+    connections_per_client: int = 50_000
     command_bytes: int = 128 * 1024
     frame_bytes: int = 256 * 1024
     text_characters: int = 20_000
@@ -44,19 +72,41 @@ class Limits(BaseModel):
     watched_rooms: int = 100
 
     def times(self, factor: int) -> "Limits":
-        """Give the same limits with the rates raised; sizes stay."""
+        """Give the same limits with the rates and counts raised; sizes stay."""
         raised = {
             name: getattr(self, name) * factor
-            for name in (
-                "messages_per_s",
-                "messages_burst",
-                "commands_per_s",
-                "commands_burst",
-                "connections_per_user",
-                "connections_per_device",
-            )
+            for name in type(self).model_fields
+            if name.endswith(("_per_s", "_burst", "_per_minute")) or name in _COUNTS
         }
         return self.model_copy(update=raised)
+
+
+_COUNTS = (
+    "connections_per_user",
+    "connections_per_device",
+    "connections_per_address",
+    "connections_per_client",
+)
+
+
+class Quotas(BaseModel):
+    """What one client may use in an hour and on a day (UTC); None: as much as it likes.
+
+    They stop what runs away; whoever sells by volume sets each client's own.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    messages_per_hour: int | None = 5_000_000
+    messages_per_day: int | None = 50_000_000
+    notifications_per_hour: int | None = 1_000_000
+    notifications_per_day: int | None = 10_000_000
+    ai_tokens_per_hour: int | None = 20_000_000
+    ai_tokens_per_day: int | None = 200_000_000
+    storage_bytes_per_hour: int | None = 50 * 2**30
+    storage_bytes_per_day: int | None = 500 * 2**30
+    connections_per_hour: int | None = 2_000_000
+    connections_per_day: int | None = 20_000_000
 
 
 def _split(value: Any) -> Any:  # noqa: ANN401 - whatever the environment holds
@@ -95,7 +145,13 @@ class Settings(BaseSettings):
     room_deactivation_days_channel: Annotated[float, Field(gt=0)] = 180
     room_deactivation_days_assistant: Annotated[float, Field(gt=0)] | None = None
     key_grace_s: Annotated[int, Field(ge=0, le=86_400)] = 120
+    # Whether what a client names may be reached on private and loopback addresses.
+    allow_private_addresses: bool = False
+    rate_limits_enabled: bool = True
     limits_factor: Annotated[int, Field(ge=1, le=1000)] = 1
+    limit_values: Limits = Limits()
+    quota_values: Quotas = Quotas()
+    connect_refusal_s: Annotated[float, Field(ge=0, le=10)] = 2.0
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["console", "json"] = "console"
     log_file: Path | None = None
@@ -104,6 +160,14 @@ class Settings(BaseSettings):
     @classmethod
     def _lists(cls, value: Any) -> Any:  # noqa: ANN401
         return _split(value)
+
+    @field_validator("key_pepper")
+    @classmethod
+    def _peppers(cls, value: SecretStr) -> SecretStr:
+        if any(len(part.strip()) < 8 for part in value.get_secret_value().split(",")):  # noqa: PLR2004
+            msg = "each pepper of the list must have at least 8 characters"
+            raise ValueError(msg)
+        return value
 
     @field_validator("log_level", "log_format", mode="before")
     @classmethod
@@ -137,13 +201,16 @@ class Settings(BaseSettings):
             return self
         secrets_of = {
             "OPERATOR_KEY": (self.operator_key,),
-            "KEY_PEPPER": (self.key_pepper,),
+            "KEY_PEPPER": self.key_peppers,
             "SECRET_KEYS": self.secret_keys,
         }
         for name, values in secrets_of.items():
             if not all(_is_strong(value) for value in values):
                 msg = f"{name} needs at least 32 random characters in production"
                 raise ValueError(msg)
+        if self.allow_private_addresses:
+            msg = "ALLOW_PRIVATE_ADDRESSES must be false in production"
+            raise ValueError(msg)
         if self.limits_factor > 1:
             msg = "LIMITS_FACTOR must be 1 in production"
             raise ValueError(msg)
@@ -151,7 +218,13 @@ class Settings(BaseSettings):
 
     @property
     def limits(self) -> Limits:
-        return Limits().times(self.limits_factor)
+        return self.limit_values.times(self.limits_factor)
+
+    @property
+    def key_peppers(self) -> tuple[SecretStr, ...]:
+        """The peppers of API keys, the newest first: during a rotation there are two."""
+        parts = self.key_pepper.get_secret_value().split(",")
+        return tuple(SecretStr(part.strip()) for part in parts if part.strip())
 
     @property
     def queue_url(self) -> str:

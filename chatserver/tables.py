@@ -2,24 +2,32 @@
 
 from chatserver.api_keys.models import KeyFamily, RetiredKey
 from chatserver.chat.models import Message
-from chatserver.clients.models import Client, ClientKey
+from chatserver.clients.models import Client, ClientKey, JwtIssuer
+from chatserver.infra.audit import AuditRow
 from chatserver.infra.cluster import ClusterGeneration
 from chatserver.infra.event_log import RoomEvent
 from chatserver.infra.idempotency import IdempotencyRecord
 from chatserver.infra.jobs import Job
 from chatserver.infra.outbox import OutboxRow
+from chatserver.infra.quotas import ClientUsage
 from chatserver.kernel.tables import METADATA
+from chatserver.privacy.models import Erasure, ErasureRoom
 from chatserver.rooms.models import Departure, Member, Room
 from chatserver.users.models import User
 
 __all__ = [
     "METADATA",
+    "AuditRow",
     "Client",
     "ClientKey",
+    "ClientUsage",
     "ClusterGeneration",
     "Departure",
+    "Erasure",
+    "ErasureRoom",
     "IdempotencyRecord",
     "Job",
+    "JwtIssuer",
     "KeyFamily",
     "Member",
     "Message",

@@ -11,6 +11,7 @@ import structlog
 from chatserver.infra import jobs
 from chatserver.infra.database import Database
 from chatserver.infra.jobs import Claim
+from chatserver.kernel.principal import NOBODY
 from workers.condition import Condition
 from workers.holding import Handling, Holding
 
@@ -110,6 +111,8 @@ class _Lane:
         self._handling = handling
         self._condition = Condition(f"claims of {handling.kind.name}")
         self._is_closed = False
+        # The client that had its turn last, where very many wait.
+        self._after = NOBODY
         self._claiming: asyncio.Task[list[Claim]] | None = None
         self.look = asyncio.Event()
         self.held: dict[asyncio.Task[None], Holding] = {}
@@ -152,7 +155,10 @@ class _Lane:
 
     async def _ask(self, free: int) -> list[Claim]:
         async with self._database.transaction() as session:
-            return await jobs.claim(session, self._handling.kind, limit=free)
+            claims = await jobs.claim(session, self._handling.kind, limit=free, after=self._after)
+        served = [claim.client_id for claim in claims if claim.client_id is not None]
+        self._after = max((it for it in served if it > self._after), default=NOBODY)
+        return claims
 
     def _let_go(self, task: asyncio.Task[None]) -> None:
         del self.held[task]

@@ -13,6 +13,7 @@ from chatserver.infra.database import Database
 from chatserver.infra.jobs import Doorbell
 from chatserver.reactions import LATER
 from chatserver.settings import Settings, SettingsError, load
+from workers.privacy import PrivacyJobs
 from workers.records import RecordJobs
 from workers.rooms import RoomJobs
 from workers.runtime import Worker, run
@@ -41,6 +42,7 @@ async def worker(settings: Settings, stopping: asyncio.Event) -> None:
     try:
         handlings = (
             *RoomJobs(open_rooms=container.open_rooms).handlings(),
+            *PrivacyJobs(eraser=container.eraser, keeper=container.keeper).handlings(),
             *RecordJobs(database=container.database).handlings(),
         )
         await Worker(

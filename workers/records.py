@@ -25,6 +25,17 @@ _AGED: Final = (
         "select ctid from departure where at < statement_timestamp() - interval '90 days'"
         " limit :limit for update skip locked))"
     ),
+    # Whoever needs the audit log for longer reads it out: it names people.
+    text(
+        "delete from audit where ctid = any(array("
+        "select ctid from audit where at < clock_timestamp() - interval '400 days'"
+        " limit :limit for update skip locked))"
+    ),
+    text(
+        "delete from client_usage where ctid = any(array("
+        "select ctid from client_usage where starts_at < clock_timestamp() - interval '90 days'"
+        " limit :limit for update skip locked))"
+    ),
     text(
         "delete from job where ctid = any(array("
         "select ctid from job where ended_at < statement_timestamp() - interval '7 days'"

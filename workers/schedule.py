@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from chatserver.infra.jobs import DEACTIVATE_ROOMS, TRIM_RECORDS, JobKind
+from chatserver.infra.jobs import DEACTIVATE_ROOMS, RETAIN, TRIM_RECORDS, JobKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +19,7 @@ class Periodic:
 PERIODIC: Final = (
     Periodic(DEACTIVATE_ROOMS, every_s=15),
     Periodic(TRIM_RECORDS, every_s=3600),
+    Periodic(RETAIN, every_s=3600),
 )
 # Jobs of dead workers are given back this often: after a kill they wait for lease + this.
 SWEEP_EVERY_S: Final = 5.0

@@ -32,3 +32,14 @@ class AuthRevokedError(DomainError):
     kind = ErrorKind.UNAUTHENTICATED
     code = "auth.revoked"
     title = "This key was revoked."
+
+
+class AuthReuseDetectedError(DomainError):
+    """A key came back that its own successor had retired: two parties hold keys of one device.
+
+    `details`: the successor's `key_id`, and the `door` by which it came into use.
+    """
+
+    kind = ErrorKind.UNAUTHENTICATED
+    code = "auth.reuse_detected"
+    title = "This key was used up by its successor. All keys of the device were ended. Log in."

@@ -20,14 +20,14 @@ from chatserver.kernel.paging import Page
 from chatserver.kernel.principal import Principal, Scope
 from chatserver.kernel.wire import Empty
 from chatserver.transport.registry import MASTER, USER, Route, operation
-from chatserver.users.errors import UserNotFoundError
+from chatserver.users.errors import UserErasingError, UserNotFoundError
 
 
 class ApiKeysHttp:
     def __init__(self, keys: Open[ApiKeyService]) -> None:
         self._keys = keys
 
-    @operation("user.login", Login, LoggedIn, callers=MASTER)
+    @operation("user.login", Login, LoggedIn, callers=MASTER, errors=(UserErasingError,))
     async def login(self, principal: Principal, command: Login) -> LoggedIn:
         """Issue a key for a user on a device; the user is made if unknown.
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final, Literal, Protocol, TypeAlias
 
@@ -12,11 +13,12 @@ from chatserver.api_keys.errors import (
     AuthMissingError,
     AuthRevokedError,
 )
-from chatserver.api_keys.models import StoredScopedKey
-from chatserver.api_keys.policies import Accepted, judge
+from chatserver.api_keys.policies import Accepted
+from chatserver.api_keys.rotation import HandOut, Rotation
 from chatserver.clients.models import StoredMasterKey
 from chatserver.infra.expiring import Expiring
 from chatserver.infra.secrets import (
+    MASTER,
     SCOPED,
     Key,
     KeyHasher,
@@ -34,6 +36,7 @@ REMEMBERED_S: Final = 15.0
 CONFIRMED_S: Final = 600.0
 STALE: Final = timedelta(hours=1)
 _MAX_OPERATOR_KEY: Final = 1024
+_DOTS: Final = 2
 
 
 class MasterKeys(Protocol):
@@ -41,8 +44,6 @@ class MasterKeys(Protocol):
 
 
 class ScopedKeys(Protocol):
-    async def find(self, kid: str, gen: int) -> StoredScopedKey | None: ...
-
     async def living(self, kids: Collection[str], *, stale: timedelta) -> dict[str, bool]: ...
 
 
@@ -50,6 +51,25 @@ class Confirms(Protocol):
     """bcrypt: the slow second look at a master key."""
 
     async def confirms(self, secret: str, hashed: bytes) -> bool: ...
+
+
+class Bearers(Protocol):
+    """Those who come with a token that their application signed."""
+
+    async def check(
+        self, token: str, *, client_slug: str | None, device_id: str | None, limbo: bool
+    ) -> Accepted:
+        """Tell whose token it is; `limbo`: accept one that expired a short while ago as that."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """Who came to a socket, and the key that is to be handed out for the one presented."""
+
+    principal: Principal
+    handed_out: HandOut | None = None
+    in_limbo: bool = False
 
 
 class Identifier:
@@ -66,6 +86,8 @@ class Identifier:
         slow: Confirms,
         masters: MasterKeys,
         scoped: ScopedKeys,
+        rotation: Rotation,
+        bearers: Bearers,
         used: Callable[[Principal], None],
     ) -> None:
         self._operator_key = operator_key
@@ -73,44 +95,72 @@ class Identifier:
         self._slow = slow
         self._masters = masters
         self._scoped = scoped
+        self._rotation = rotation
+        self._bearers = bearers
         self._used = used
         self._known: Expiring[bytes, Principal] = Expiring(size=REMEMBERED, ttl_s=REMEMBERED_S)
         self._confirmed: Expiring[bytes, Principal] = Expiring(size=REMEMBERED, ttl_s=CONFIRMED_S)
         self._confirming: dict[bytes, asyncio.Task[bool]] = {}
 
-    async def identify(self, token: object, *, door: Door) -> Principal:
-        """Check a credential.
+    async def identify(
+        self,
+        token: object,
+        *,
+        door: Door,
+        client_slug: str | None = None,
+        device_id: str | None = None,
+    ) -> Principal:
+        """Check a credential; no key is rotated by that.
 
-        REST remembers a good one for 15 s at most; a socket always asks PostgreSQL.
+        REST remembers a good one for 15 s at most; a socket always asks PostgreSQL. `client_slug`
+        says whose issuer a JWT is of, where several clients have it; `device_id` names its device.
 
         Raises:
             AuthMissingError: there is none.
             AuthInvalidError: it is malformed or unknown, or not for this door.
-            AuthExpiredError, AuthRevokedError: it was good once.
+            AuthExpiredError, AuthRevokedError, AuthReuseDetectedError: it was good once.
             UnavailableError: it can't be checked right now.
         """
-        if token is None or token == "":
-            raise AuthMissingError
-        if not isinstance(token, str):
-            raise AuthInvalidError("The key must be text.", action=LOGIN)
+        text = _text(token)
         if door == "socket":
-            return await self._on_socket(token)
-        name = fingerprint(token)
+            if text.startswith(SCOPED):
+                return (await self._check_scoped(parse_key(text))).principal
+            _refuse_on_socket(text)
+            accepted = await self._bearers.check(
+                text, client_slug=client_slug, device_id=device_id, limbo=False
+            )
+            return accepted.principal
+        name = fingerprint(f"{client_slug or ''}\n{text}")
         principal = self._known.get(name)
         if principal is not None:
             self._used(principal)
             return principal
-        return await self._in_rest(token, name)
+        return await self._in_rest(text, name, client_slug)
 
-    async def _on_socket(self, token: str) -> Principal:
-        if not token.startswith(SCOPED):
-            raise AuthInvalidError(
-                "A socket takes a user's scoped key, as POST /users/{external_id}/login gives it.",
-                action=LOGIN,
+    async def connect(
+        self, token: object, *, client_slug: str | None = None, device_id: str | None = None
+    ) -> Arrival:
+        """Check the credential of a socket that connects, and rotate it if it is a rotating key.
+
+        Raises:
+            DomainError: as `identify`.
+        """
+        text = _text(token)
+        if not text.startswith(SCOPED):
+            _refuse_on_socket(text)
+            accepted = await self._bearers.check(
+                text, client_slug=client_slug, device_id=device_id, limbo=True
             )
-        return (await self._check_scoped(parse_key(token))).principal
+            return Arrival(accepted.principal, in_limbo=accepted.in_limbo)
+        key = parse_key(text)
+        if key is None:
+            raise AuthInvalidError(action=LOGIN)
+        accepted, handed_out = await self._rotation.connect(key)
+        if not accepted.in_limbo:
+            self._used(accepted.principal)
+        return Arrival(accepted.principal, handed_out, accepted.in_limbo)
 
-    async def _in_rest(self, token: str, name: bytes) -> Principal:
+    async def _in_rest(self, token: str, name: bytes, client_slug: str | None) -> Principal:
         drops = self._known.drops
         key = parse_key(token)
         if key is not None and key.is_master:
@@ -119,6 +169,10 @@ class Identifier:
             accepted = await self._check_scoped(key)
         elif len(token) <= _MAX_OPERATOR_KEY and same_secret(token, self._operator_key):
             return Principal(caller=Caller.OPERATOR)
+        elif is_signed(token):
+            accepted = await self._bearers.check(
+                token, client_slug=client_slug, device_id=None, limbo=False
+            )
         else:
             raise AuthInvalidError
         self._known.put(name, accepted.principal, at_most_s=accepted.for_s, drops=drops)
@@ -127,8 +181,7 @@ class Identifier:
     async def _check_scoped(self, key: Key | None) -> Accepted:
         if key is None:
             raise AuthInvalidError(action=LOGIN)
-        stored = await self._scoped.find(key.kid, key.gen)
-        accepted = judge(self._hasher.mac(key), stored, self._hasher.matches)
+        _, accepted = await self._rotation.check(key)
         self._used(accepted.principal)
         return accepted
 
@@ -201,3 +254,25 @@ class Identifier:
             if is_stale:
                 self._used(Principal(caller=Caller.USER, kid=kid))
         return set(kids) - living.keys()
+
+
+def _text(token: object) -> str:
+    if token is None or token == "":
+        raise AuthMissingError
+    if not isinstance(token, str):
+        raise AuthInvalidError("The key must be text.", action=LOGIN)
+    return token
+
+
+def _refuse_on_socket(token: str) -> None:
+    if not is_signed(token):
+        raise AuthInvalidError(
+            "A socket takes a user's scoped key, as POST /users/{external_id}/login gives it,"
+            " or a JWT of the client's issuer.",
+            action=LOGIN,
+        )
+
+
+def is_signed(token: str) -> bool:
+    """Tell what may be a JWT from what can't be one."""
+    return token.count(".") == _DOTS and not token.startswith((SCOPED, MASTER))

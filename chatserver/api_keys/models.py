@@ -25,9 +25,10 @@ def _optional_bytes() -> Column[bytes]:
 
 
 class KeyFamily(SQLModel, table=True):
-    """All keys of one user on one device: `cur` works, `pend` follows it, `prev` is in its grace.
+    """All keys of one user on one device: `cur` works, `pend` follows it, `prev` went before it.
 
-    The pending and previous generations belong to rotation on connect.
+    `pend` was handed out and waits for its first use on a socket. `cur_ct` is kept while older
+    generations are in their grace: who presents one of those is handed the current key.
     """
 
     __tablename__ = "key_family"
@@ -68,6 +69,8 @@ class KeyFamily(SQLModel, table=True):
     grace_until: datetime | None = Field(default=None, sa_column=time_column(nullable=True))
     idle_expires_at: datetime = Field(sa_column=time_column())
     abs_expires_at: datetime = Field(sa_column=time_column())
+    # When the login was that the present lifetime counts from.
+    issued_at: datetime = Field(default=None, sa_column=time_column(default_now=True))
     pepper_id: int = 1
     epoch: int = 0
     last_seen_at: datetime | None = Field(default=None, sa_column=time_column(nullable=True))
@@ -118,11 +121,27 @@ class StoredScopedKey:
     # Seconds until the family ends unless it is used; `expires_at` is when it ends for good.
     ends_in_s: float
     expires_at: float
+    issued_at: float = 0.0
+    rotation: str = "always"
     cur_gen: int
     cur_id: UUID
     cur_mac: bytes = dataclass_field(repr=False)
+    cur_ct: bytes | None = dataclass_field(default=None, repr=False)
     pend_id: UUID | None = None
     pend_mac: bytes | None = dataclass_field(default=None, repr=False)
+    pend_ct: bytes | None = dataclass_field(default=None, repr=False)
     old_id: UUID | None = None
     old_mac: bytes | None = dataclass_field(default=None, repr=False)
     old_ends_in_s: float = 0.0
+    old_reason: str = "replaced"
+    old_by_id: UUID | None = None
+    old_by_door: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Successor:
+    """A generation that is to follow: what is stored of it, and nothing that is not."""
+
+    key_id: UUID
+    mac: bytes = dataclass_field(repr=False)
+    ciphertext: bytes = dataclass_field(repr=False)

@@ -12,7 +12,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from chatserver.api_keys.models import KeyFamily, RetiredKey, StoredScopedKey
+from chatserver.api_keys.models import KeyFamily, RetiredKey, StoredScopedKey, Successor
 from chatserver.api_keys.policies import KeyLife
 from chatserver.infra.database import ACQUIRE_S, Database, outages
 from chatserver.kernel.paging import EXACT_TOTAL, PageRequest
@@ -31,7 +31,8 @@ where f.kid = :kid and old.mac is not null
 """)
 _FORGET: Final = text("delete from key_retired where kid = :kid and gen < :before")
 _EVICT: Final = text("""
-update key_family set status = 'revoked', revoked_reason = 'evicted', epoch = epoch + 1
+update key_family set status = 'revoked', revoked_reason = 'evicted', epoch = epoch + 1,
+  cur_ct = null, pend_ct = null
 where kid in (
   select kid from key_family
   where client_id = :client and user_id = :user and status = 'active' and kid <> :but
@@ -66,7 +67,7 @@ class KeyFamilyRepository:
     ) -> datetime:
         """Let a new generation be the current one; give the moment when the family ends for good.
 
-        The family must be locked through its user's row.
+        The family must be locked.
         """
         given = {"kid": family.kid, "grace": life.grace, "by_id": values["cur_id"]}
         await self._session.execute(_RETIRE, given)
@@ -74,12 +75,13 @@ class KeyFamilyRepository:
         if before > 1:
             await self._session.execute(_FORGET, {"kid": family.kid, "before": before})
         nothing = dict.fromkeys(
-            ("cur_ct", "pend_id", "pend_mac", "pend_ct", "pend_at", "prev_id", "prev_mac"), None
+            ("pend_id", "pend_mac", "pend_ct", "pend_at", "prev_id", "prev_mac"), None
         )
+        until = {"grace_until": func.clock_timestamp() + life.grace}
         changed = await self._session.execute(
             update(KeyFamily)
             .where(col(KeyFamily.kid) == family.kid)
-            .values(nothing | values | _lives(life.idle, absolute))
+            .values(nothing | values | until | _lives(life.idle, absolute))
             .returning(col(KeyFamily.abs_expires_at))
         )
         return changed.scalar_one()
@@ -93,6 +95,8 @@ class KeyFamilyRepository:
                 col(KeyFamily.device_id) == device_id,
                 col(KeyFamily.status) == "active",
             )
+            # A connect on another node may rotate the family at this moment.
+            .with_for_update(key_share=True)
             .execution_options(populate_existing=True)
         )
         return found.scalar_one_or_none()
@@ -148,16 +152,24 @@ class KeyFamilyRepository:
             .where(
                 _active(client_id, user_id), *([] if kid is None else [col(KeyFamily.kid) == kid])
             )
-            .values(
-                status="revoked",
-                revoked_reason=why,
-                epoch=col(KeyFamily.epoch) + 1,
-                cur_ct=None,
-                pend_ct=None,
-            )
+            .values(_ended(why))
             .returning(col(KeyFamily.kid))
         )
         return list(ended.scalars())
+
+    async def revoke_kid(self, client_id: UUID, kid: str, *, why: str) -> bool:
+        """End one active family and wipe what is sealed of it; False when it had ended before."""
+        ended = await self._session.execute(
+            update(KeyFamily)
+            .where(
+                col(KeyFamily.client_id) == client_id,
+                col(KeyFamily.kid) == kid,
+                col(KeyFamily.status) == "active",
+            )
+            .values(_ended(why))
+            .returning(col(KeyFamily.kid))
+        )
+        return ended.scalar_one_or_none() is not None
 
     async def evict(self, client_id: UUID, user_id: UUID, *, but: str, others: int) -> list[str]:
         """End the longest idle families, so that `others` stay beside `but`; give their kids."""
@@ -165,9 +177,19 @@ class KeyFamilyRepository:
         return list((await self._session.execute(_EVICT, given)).scalars())
 
 
+def _ended(why: str) -> dict[str, Any]:
+    return {
+        "status": "revoked",
+        "revoked_reason": why,
+        "epoch": col(KeyFamily.epoch) + 1,
+        "cur_ct": None,
+        "pend_ct": None,
+    }
+
+
 def _lives(idle: timedelta, absolute: timedelta) -> dict[str, ColumnElement[datetime]]:
     now = func.clock_timestamp()
-    return {"idle_expires_at": now + idle, "abs_expires_at": now + absolute}
+    return {"issued_at": now, "idle_expires_at": now + idle, "abs_expires_at": now + absolute}
 
 
 def _active(client_id: UUID, user_id: UUID) -> ColumnElement[bool]:
@@ -188,28 +210,57 @@ def _live(client_id: UUID, user_id: UUID) -> ColumnElement[bool]:
 _FIND: Final = """
 select f.kid, f.client_id, c.slug as client_slug, c.status = 'active' as is_client_active,
   c.settings -> 'cors_origins' as origins, f.user_id, u.external_id, u.display_name, f.device_id,
-  f.scopes, f.status, f.cur_gen, f.cur_id, f.cur_mac, f.pend_id, f.pend_mac,
+  f.scopes, f.status, f.rotation, f.cur_gen, f.cur_id, f.cur_mac, f.cur_ct,
+  f.pend_id, f.pend_mac, f.pend_ct,
   clock_timestamp() >= least(f.idle_expires_at, f.abs_expires_at) as is_expired,
   extract(epoch from least(f.idle_expires_at, f.abs_expires_at) - clock_timestamp())::float8
     as ends_in_s,
   extract(epoch from f.abs_expires_at)::float8 as expires_at,
+  extract(epoch from f.issued_at)::float8 as issued_at,
   r.key_id as old_id, r.mac as old_mac,
-  coalesce(extract(epoch from r.valid_until - clock_timestamp()), 0)::float8 as old_ends_in_s
+  coalesce(extract(epoch from r.valid_until - clock_timestamp()), 0)::float8 as old_ends_in_s,
+  coalesce(r.reason, 'replaced') as old_reason, r.by_id as old_by_id, r.by_door as old_by_door
 from key_family f
 join client c on c.id = f.client_id
 join app_user u on u.client_id = f.client_id and u.id = f.user_id
 left join key_retired r on r.kid = f.kid and r.gen = $2
 where f.kid = $1
 """
+# Sockets whose key has expired are closed by the node itself, after they could refresh it.
 _LIVING: Final = """
 select f.kid, coalesce(f.last_seen_at, f.created_at) < clock_timestamp() - $2::interval as is_stale
 from key_family f join client c on c.id = f.client_id
 where f.kid = any ($1::text[]) and f.status = 'active' and c.status = 'active'
-  and clock_timestamp() < least(f.idle_expires_at, f.abs_expires_at)
+  and clock_timestamp() < least(f.idle_expires_at, f.abs_expires_at) + interval '11 minutes'
+"""
+# Both are one statement and compare before they write: of many nodes that try, one succeeds, and
+# the others read again what it wrote.
+_MINT: Final = """
+update key_family set pend_id = $3, pend_mac = $4, pend_ct = $5, pend_at = clock_timestamp()
+where kid = $1 and cur_mac = $2 and pend_mac is null and status = 'active'
+returning kid
+"""
+_ACTIVATE: Final = """
+with activated as (
+  update key_family set
+    prev_id = cur_id, prev_mac = cur_mac, grace_until = clock_timestamp() + $3::interval,
+    cur_gen = cur_gen + 1, cur_id = pend_id, cur_mac = pend_mac, cur_ct = pend_ct,
+    pend_id = $5, pend_mac = $6, pend_ct = $7,
+    pend_at = case when $5::uuid is not null then clock_timestamp() end
+  where kid = $1 and pend_mac = $2 and status = 'active'
+  returning kid, client_id, cur_gen, cur_id, prev_id, prev_mac, grace_until
+), forgotten as (
+  delete from key_retired r using activated a where r.kid = a.kid and r.gen < a.cur_gen - $8::int
+)
+insert into key_retired (kid, gen, client_id, mac, key_id, reason, valid_until, by_id, by_door)
+select kid, cur_gen - 1, client_id, prev_mac, prev_id, 'rotated', grace_until, cur_id, $4
+from activated
+returning kid
 """
 _TOUCH: Final = text("""
 update key_family f
-set last_seen_at = clock_timestamp(), idle_expires_at = clock_timestamp() + :idle
+set last_seen_at = clock_timestamp(), idle_expires_at = clock_timestamp() + :idle,
+  cur_ct = case when f.grace_until > clock_timestamp() then f.cur_ct end
 from (
   select kid from key_family
   where kid = any (:kids) and status = 'active' and clock_timestamp() < idle_expires_at
@@ -241,6 +292,41 @@ class ScopedKeyLookup:
         origins = tuple(orjson.loads(values.pop("origins") or "[]"))
         scopes = tuple(values.pop("scopes"))
         return StoredScopedKey(**values, origins=origins, scopes=scopes)
+
+    async def mint(self, kid: str, *, cur_mac: bytes, successor: Successor) -> bool:
+        """Let a successor wait for its first use; False when there is one, or the key was followed.
+
+        Raises:
+            UnavailableError: PostgreSQL is away or too slow.
+        """
+        return await self._changes(
+            _MINT, kid, cur_mac, successor.key_id, successor.mac, successor.ciphertext
+        )
+
+    async def activate(
+        self, kid: str, *, pend_mac: bytes, door: str, successor: Successor | None, life: KeyLife
+    ) -> bool:
+        """Let the pending generation be the current one and the one before it run out.
+
+        False when it is not pending any more.
+
+        Raises:
+            UnavailableError: PostgreSQL is away or too slow.
+        """
+        following = (
+            (successor.key_id, successor.mac, successor.ciphertext)
+            if successor
+            else (None, None, None)
+        )
+        return await self._changes(
+            _ACTIVATE, kid, pend_mac, life.grace, door, *following, life.retired_kept
+        )
+
+    async def _changes(self, statement: str, *values: object) -> bool:
+        with outages():
+            async with asyncio.timeout(ACQUIRE_S):
+                changed = await (await self._database.fast()).fetchval(statement, *values)
+        return changed is not None
 
     async def living(self, kids: Collection[str], *, stale: timedelta) -> dict[str, bool]:
         """Tell which families live, and whether their last use was noted longer than `stale` ago.

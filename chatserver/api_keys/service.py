@@ -8,6 +8,7 @@ from typing import Any
 from chatserver.api_keys.models import KeyFamily
 from chatserver.api_keys.policies import KeyLife
 from chatserver.api_keys.repository import KeyFamilyRepository
+from chatserver.api_keys.rotation import seal
 from chatserver.api_keys.schemas import (
     KeyList,
     KeyOf,
@@ -20,7 +21,7 @@ from chatserver.api_keys.schemas import (
 )
 from chatserver.clients.errors import KeyNotFoundError
 from chatserver.clients.schemas import Nothing
-from chatserver.infra.secrets import Key, KeyHasher, new_scoped_key
+from chatserver.infra.secrets import Key, KeyHasher, SecretBox, new_scoped_key
 from chatserver.infra.unit_of_work import Recorder
 from chatserver.kernel.ids import uuid7
 from chatserver.kernel.paging import Page
@@ -43,6 +44,7 @@ class ApiKeyService:
         families: KeyFamilyRepository,
         users: UserService,
         hasher: KeyHasher,
+        box: SecretBox,
         recorder: Recorder,
         kick: Callable[[Closing], None],
         life: KeyLife,
@@ -50,6 +52,7 @@ class ApiKeyService:
         self._families = families
         self._users = users
         self._hasher = hasher
+        self._box = box
         self._recorder = recorder
         self._kick = kick
         self._life = life
@@ -60,7 +63,7 @@ class ApiKeyService:
         family = await self._family_to_continue(user, command)
         key = new_scoped_key() if family is None else _next_key(family)
         key_id = uuid7()
-        values = {
+        values: dict[str, Any] = {
             "issued_by": principal.kid or None,
             "scopes": sorted(command.scopes or ALL_SCOPES),
             "rotation": command.rotation,
@@ -76,6 +79,8 @@ class ApiKeyService:
             expires_at = await self._begin(user, device_id, key.kid, values, absolute)
         else:
             device_id = family.device_id
+            # Sockets that still come with an older key are handed this one.
+            values["cur_ct"] = seal(self._box, key)
             expires_at = await self._families.follow(
                 family, values, life=self._life, absolute=absolute
             )
@@ -122,6 +127,7 @@ class ApiKeyService:
         user = await self._users.locked(principal, command.external_id)
         await self._users.revoke(user)
         ended = await self._families.revoke(user.client_id, user.id, why="revoked")
+        self._note(principal, "user.revoke", user, keys_ended=len(ended))
         # By user, not by key: sockets that came with another kind of credential close, too.
         reason = "All keys of the user were revoked."
         self._close(Closing(code="auth.revoked", reason=reason, user_id=user.id))
@@ -139,7 +145,18 @@ class ApiKeyService:
         if kid is None:
             raise KeyNotFoundError
         await self._end(user, why="deleted", reason="The key was deleted.", kid=kid)
+        self._note(principal, "user_key.delete", user, key_id=command.id)
         return Empty()
+
+    def _note(
+        self,
+        principal: Principal,
+        action: str,
+        user: User,
+        **details: Any,  # noqa: ANN401 - JSON
+    ) -> None:
+        subject = f"user:{user.external_id}"
+        self._recorder.audit(user.client_id, principal, action, subject, **details)
 
     async def me(self, principal: Principal, _: Nothing) -> Me:
         family = await self._families.find(principal.client_id, principal.kid)

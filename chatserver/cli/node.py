@@ -17,7 +17,9 @@ import uvloop
 from aiohttp import web
 
 from chatserver.app import Server
+from chatserver.cli import secrets
 from chatserver.cli.schema import NotReachedError, schema_problem
+from chatserver.kernel.errors import UnavailableError
 from chatserver.settings import Settings
 from chatserver.transport.forwarding import UNIX
 from chatserver.transport.server import Runner
@@ -128,9 +130,12 @@ async def _serve(settings: Settings, host: str, port: int, door: Door, parent: i
 async def _problem(settings: Settings) -> str:
     """Refuse a database of another version; one that can't be reached is waited for instead."""
     try:
-        return await schema_problem(settings)
+        return await schema_problem(settings) or await secrets.problem(settings)
     except NotReachedError as error:
         log.warning("database_unreachable", reason=str(error))
+        return ""
+    except UnavailableError:
+        # It went away meanwhile; the keys are checked at the next start.
         return ""
 
 

@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from chatserver.cli import clients, database, documents, users
+from chatserver.cli import clients, database, documents, secrets, users
 from chatserver.cli.check import check
 from chatserver.cli.dev import dev
 from chatserver.cli.parts import scheduler, serve, worker
@@ -26,6 +26,7 @@ program.command()(database.migrate)
 program.command()(check)
 program.add_typer(clients.group, name="client")
 program.add_typer(users.group, name="user")
+program.add_typer(secrets.group, name="secrets")
 program.command()(documents.openapi)
 program.command()(documents.asyncapi)
 program.command(hidden=True)(documents.docs)

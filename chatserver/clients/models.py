@@ -6,7 +6,8 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ForeignKeyConstraint, UniqueConstraint
+from sqlalchemy import Column, ForeignKeyConstraint, Index, Text, UniqueConstraint
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlmodel import Field, SQLModel
 
 from chatserver.kernel.tables import json_column, time_column, uuid_column
@@ -21,7 +22,8 @@ class Client(SQLModel, table=True):
     slug: str = Field(unique=True, max_length=64)
     name: str = Field(max_length=256)
     status: str = Field(default="active", max_length=16)
-    # Overrides of defaults: `cors_origins`, `limits`, `room_deactivation` (seconds).
+    # Overrides of defaults: `cors_origins`, `limits`, `room_deactivation` (seconds),
+    # `retention` (days).
     settings: dict[str, Any] = Field(default_factory=dict, sa_column=json_column())
     # Whatever was issued before this moment is dead, whichever cache still knows it.
     revoked_before: datetime | None = Field(default=None, sa_column=time_column(nullable=True))
@@ -50,6 +52,53 @@ class ClientKey(SQLModel, table=True):
     revoked_at: datetime | None = Field(default=None, sa_column=time_column(nullable=True))
     last_used_at: datetime | None = Field(default=None, sa_column=time_column(nullable=True))
     created_at: datetime = Field(default=None, sa_column=time_column(default_now=True))
+
+
+class JwtIssuer(SQLModel, table=True):
+    """Who may sign tokens for a client's users, and what those must say.
+
+    The key is in `pem`, or at `jwks_url`. A table and no setting of the client: a token is looked
+    up by its issuer before it is known whose it is.
+    """
+
+    __tablename__ = "jwt_issuer"
+    __table_args__ = (
+        ForeignKeyConstraint(["client_id"], ["client.id"], ondelete="CASCADE"),
+        UniqueConstraint("client_id", "issuer", "audience"),
+        Index("ix_jwt_issuer_issuer", "issuer"),
+    )
+
+    id: UUID = Field(sa_column=uuid_column(primary_key=True))
+    client_id: UUID = Field(sa_column=uuid_column())
+    issuer: str = Field(max_length=512)
+    audience: str = Field(max_length=256)
+    algorithms: list[str] = Field(sa_column=Column(ARRAY(Text), nullable=False))
+    pem: str | None = None
+    jwks_url: str | None = Field(default=None, max_length=2048)
+    user_claim: str = Field(max_length=64)
+    scope_claim: str | None = Field(default=None, max_length=64)
+    required_claims: list[str] = Field(sa_column=Column(ARRAY(Text), nullable=False))
+    created_at: datetime = Field(default=None, sa_column=time_column(default_now=True))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredIssuer:
+    """An issuer with what the check of its tokens needs of the client."""
+
+    id: UUID
+    client_id: UUID
+    client_slug: str
+    is_client_active: bool
+    client_revoked_before: float | None
+    origins: tuple[str, ...]
+    issuer: str
+    audience: str
+    algorithms: tuple[str, ...]
+    pem: str | None
+    jwks_url: str | None
+    user_claim: str
+    scope_claim: str | None
+    required_claims: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,12 +7,18 @@ from typing import Any, Final
 from uuid import UUID
 
 import orjson
-from sqlalchemy import ColumnElement, Text, func, literal, or_, select, text, update
+from sqlalchemy import ColumnElement, Text, delete, func, literal, or_, select, text, update
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from chatserver.clients.models import Client, ClientKey, StoredMasterKey
+from chatserver.clients.models import (
+    Client,
+    ClientKey,
+    JwtIssuer,
+    StoredIssuer,
+    StoredMasterKey,
+)
 from chatserver.infra.database import ACQUIRE_S, Database, outages
 from chatserver.kernel.paging import EXACT_TOTAL, PageRequest
 
@@ -77,6 +83,25 @@ class ClientRepository:
             .execution_options(**_FRESH)
         )
         return changed.scalar_one_or_none()
+
+
+class IssuerRepository:
+    def __init__(self, session: AsyncSession) -> None:
+        self._session = session
+
+    async def list(self, client_id: UUID) -> Sequence[JwtIssuer]:
+        found = await self._session.execute(
+            select(JwtIssuer)
+            .where(col(JwtIssuer.client_id) == client_id)
+            .order_by(col(JwtIssuer.issuer), col(JwtIssuer.audience))
+        )
+        return found.scalars().all()
+
+    async def replace(self, client_id: UUID, issuers: Sequence[JwtIssuer]) -> None:
+        """Put these in the place of all that the client has."""
+        await self._session.execute(delete(JwtIssuer).where(col(JwtIssuer.client_id) == client_id))
+        self._session.add_all(issuers)
+        await self._session.flush()
 
 
 class ClientKeyRepository:
@@ -188,6 +213,43 @@ where k.id = used.id
 """)
 
 
+_FIND_ISSUERS: Final = """
+select i.id, i.client_id, c.slug as client_slug, c.status = 'active' as is_client_active,
+  extract(epoch from c.revoked_before)::float8 as client_revoked_before,
+  c.settings -> 'cors_origins' as origins, i.issuer, i.audience, i.algorithms, i.pem, i.jwks_url,
+  i.user_claim, i.scope_claim, i.required_claims
+from jwt_issuer i join client c on c.id = i.client_id
+where i.issuer = $1 and i.audience = any ($2::text[])
+order by i.id limit 100
+"""
+
+
+class IssuerLookup:
+    """Reads issuers before it is known whose token it is: one statement, no transaction."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def find(self, issuer: str, audiences: Sequence[str]) -> list[StoredIssuer]:
+        """Find who registered an issuer for one of these audiences; of all clients.
+
+        Raises:
+            UnavailableError: PostgreSQL is away or too slow.
+        """
+        with outages():
+            async with asyncio.timeout(ACQUIRE_S):
+                pool = await self._database.fast()
+                rows = await pool.fetch(_FIND_ISSUERS, issuer, list(audiences))
+        return [_stored_issuer(dict(row)) for row in rows]
+
+
+def _stored_issuer(values: dict[str, Any]) -> StoredIssuer:
+    for name in ("algorithms", "required_claims"):
+        values[name] = tuple(values[name])
+    values["origins"] = tuple(orjson.loads(values["origins"] or "[]"))
+    return StoredIssuer(**values)
+
+
 class MasterKeyLookup:
     """Reads a key before anything is known of its owner: one statement, no transaction."""
 
@@ -224,3 +286,35 @@ class MasterKeyLookup:
         """Write down that keys were used just now."""
         async with self._database.transaction() as session:
             await session.execute(_TOUCH, {"kids": list(kids)})
+
+
+_FIND_NUMBERS: Final = """
+select settings -> 'limits' as limits, settings -> 'client_limits' as client_limits,
+  settings -> 'quotas' as quotas
+from client where id = $1
+"""
+
+
+class ClientNumbersLookup:
+    """Reads what a client has in place of the default limits and quotas."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def find(self, client_id: UUID) -> dict[str, dict[str, Any]]:
+        """Give `limits` and `quotas`, by name; empty for what was never set.
+
+        Raises:
+            UnavailableError: PostgreSQL is away or too slow.
+        """
+        with outages():
+            async with asyncio.timeout(ACQUIRE_S):
+                row = await (await self._database.fast()).fetchrow(_FIND_NUMBERS, client_id)
+        if row is None:
+            return {}
+        found = {name: _without_nulls(orjson.loads(row[name] or "{}")) for name in row.keys()}  # noqa: SIM118 - a record
+        return {"limits": found["limits"] | found["client_limits"], "quotas": found["quotas"]}
+
+
+def _without_nulls(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}

@@ -3,8 +3,9 @@
 import re
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
-from pydantic import AfterValidator, Field, WithJsonSchema, field_validator
+from pydantic import AfterValidator, Field, WithJsonSchema, field_validator, model_validator
 
+from chatserver.infra.public_keys import algorithm_of, read_pem
 from chatserver.kernel.wire import Answer, Id, Request, ShortText, Timestamp
 
 Status: TypeAlias = Literal["active", "disabled"]
@@ -83,8 +84,119 @@ class Limits(Request):
     messages_burst: Rate | None = None
     commands_per_s: Rate | None = None
     commands_burst: Rate | None = None
+    requests_per_s: Rate | None = None
+    requests_burst: Rate | None = None
+    joins_per_s: Rate | None = None
+    joins_burst: Rate | None = None
+    connects_per_s: Rate | None = None
+    connects_burst: Rate | None = None
     connections_per_user: Rate | None = None
     connections_per_device: Rate | None = None
+
+
+class ClientLimits(Request):
+    """What all users and servers of a client may do together; only the operator sets that."""
+
+    client_messages_per_s: Rate | None = None
+    client_messages_burst: Rate | None = None
+    client_commands_per_s: Rate | None = None
+    client_commands_burst: Rate | None = None
+    client_requests_per_s: Rate | None = None
+    client_requests_burst: Rate | None = None
+    client_connects_per_s: Rate | None = None
+    client_connects_burst: Rate | None = None
+    connections_per_client: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
+
+
+Amount: TypeAlias = Annotated[int, Field(ge=0, le=2**62)]
+
+
+class Quotas(Request):
+    """What a client may use in an hour and on a day (UTC); what isn't named keeps its default."""
+
+    messages_per_hour: Amount | None = None
+    messages_per_day: Amount | None = None
+    notifications_per_hour: Amount | None = None
+    notifications_per_day: Amount | None = None
+    ai_tokens_per_hour: Amount | None = None
+    ai_tokens_per_day: Amount | None = None
+    storage_bytes_per_hour: Amount | None = None
+    storage_bytes_per_day: Amount | None = None
+    connections_per_hour: Amount | None = None
+    connections_per_day: Amount | None = None
+
+
+Days: TypeAlias = Annotated[int, Field(ge=1, le=36_600)]
+
+
+class Retention(Request):
+    """After how many days messages and facts of rooms of a type are deleted; null: never."""
+
+    support: Days | None = None
+    group: Days | None = None
+    direct: Days | None = None
+    channel: Days | None = None
+    assistant: Days | None = None
+
+
+Claim: TypeAlias = Annotated[str, Field(min_length=1, max_length=64)]
+Algorithm: TypeAlias = Literal["RS256", "ES256", "EdDSA"]
+
+
+def _algorithms(names: list[Algorithm]) -> list[Algorithm]:
+    return list(dict.fromkeys(names))
+
+
+class JwtIssuerIn(Request):
+    """Who may sign tokens for the client's users. Give the public key as `pem` or by `jwks_url`."""
+
+    issuer: Annotated[str, Field(min_length=1, max_length=512)] = Field(
+        description="What `iss` must be."
+    )
+    audience: Annotated[str, Field(min_length=1, max_length=256)] = Field(
+        description="What `aud` must be, or contain."
+    )
+    algorithms: Annotated[list[Algorithm], Field(min_length=1), AfterValidator(_algorithms)] = [
+        "RS256"
+    ]
+    pem: Annotated[str, Field(max_length=8192)] | None = None
+    jwks_url: Annotated[str, Field(max_length=2048)] | None = None
+    user_claim: Claim = Field(default="sub", description="Which claim names the user.")
+    scope_claim: Claim | None = Field(
+        default=None,
+        description="Which claim lists scopes, as a list or divided by spaces; null: all of them.",
+    )
+    required_claims: Annotated[list[Claim], Field(max_length=20)] = Field(
+        default=[], description="Claims that must be there beside exp, iat, iss and aud."
+    )
+
+    @model_validator(mode="after")
+    def _has_one_key(self) -> "JwtIssuerIn":
+        if (self.pem is None) == (self.jwks_url is None):
+            msg = "give either pem or jwks_url"
+            raise ValueError(msg)
+        if self.pem is not None and [algorithm_of(read_pem(self.pem))] != self.algorithms:
+            msg = "algorithms must be the one that the key in pem is for"
+            raise ValueError(msg)
+        return self
+
+
+class JwtIssuerOut(Answer):
+    issuer: str
+    audience: str
+    algorithms: list[str]
+    pem: str | None
+    jwks_url: str | None
+    user_claim: str
+    scope_claim: str | None
+    required_claims: list[str]
+
+
+def _distinct(issuers: list[JwtIssuerIn]) -> list[JwtIssuerIn]:
+    if len({(it.issuer, it.audience) for it in issuers}) < len(issuers):
+        msg = "the same issuer and audience stand there twice"
+        raise ValueError(msg)
+    return issuers
 
 
 class OwnClientUpdate(Request):
@@ -96,6 +208,10 @@ class OwnClientUpdate(Request):
     )
     limits: Limits | None = None
     room_deactivation: RoomDeactivation | None = None
+    retention: Retention | None = None
+    jwt_issuers: (
+        Annotated[list[JwtIssuerIn], Field(max_length=10), AfterValidator(_distinct)] | None
+    ) = Field(default=None, description="Whose JWTs are taken for the client's users.")
 
     @field_validator("name")
     @classmethod
@@ -108,12 +224,16 @@ class OwnClientUpdate(Request):
         return {name: members[name] for name in _SETTINGS if name in members}
 
 
-_SETTINGS: Final = ("cors_origins", "limits", "room_deactivation")
+_SETTINGS: Final = (
+    "cors_origins", "limits", "room_deactivation", "retention", "client_limits", "quotas",
+)  # fmt: skip
 
 
 class ClientUpdate(OwnClientUpdate):
     id: Id
     status: Status | None = None
+    client_limits: ClientLimits | None = None
+    quotas: Quotas | None = None
 
     @field_validator("status")
     @classmethod
@@ -158,7 +278,11 @@ class ClientOut(Answer):
     status: Status
     cors_origins: list[str] | None
     limits: dict[str, int]
+    client_limits: dict[str, int]
+    quotas: dict[str, int]
     room_deactivation: dict[str, int | None]
+    retention: dict[str, int | None]
+    jwt_issuers: list[JwtIssuerOut] = []
     created_at: Timestamp
     updated_at: Timestamp
 

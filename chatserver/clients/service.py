@@ -12,6 +12,7 @@ from chatserver.clients.errors import (
     LastKeyError,
     SlugTakenError,
 )
+from chatserver.clients.issuers import Issuers
 from chatserver.clients.models import Client, ClientKey
 from chatserver.clients.policies import slug_candidates
 from chatserver.clients.repository import ClientKeyRepository, ClientRepository
@@ -32,6 +33,7 @@ from chatserver.clients.schemas import (
 from chatserver.infra.secrets import Key, KeyHasher, new_master_key
 from chatserver.infra.slow_hash import SlowHasher
 from chatserver.infra.unit_of_work import Recorder
+from chatserver.kernel.events import SYSTEM
 from chatserver.kernel.ids import uuid7
 from chatserver.kernel.paging import Page, PageRequest
 from chatserver.kernel.principal import Principal
@@ -49,22 +51,25 @@ class ClientService:
         *,
         clients: ClientRepository,
         keys: "MasterKeyService",
+        issuers: Issuers,
         recorder: Recorder,
         kick: Callable[[Closing], None],
         lifetimes_changed: Callable[[UUID], Awaitable[None]],
     ) -> None:
         self._clients = clients
         self._keys = keys
+        self._issuers = issuers
         self._recorder = recorder
         self._kick = kick
         self._lifetimes_changed = lifetimes_changed
 
-    async def create(self, _: Principal, command: ClientCreate) -> ClientCreated:
+    async def create(self, principal: Principal, command: ClientCreate) -> ClientCreated:
         client_id = uuid7()
         # Hashing takes tens of milliseconds: before the first statement no connection is held.
         minted = await self._keys.mint(client_id, FIRST_KEY)
         slug = await self._claim_slug(client_id, command)
-        _row, key = await self._keys.keep(minted)
+        row, key = await self._keys.keep(minted)
+        self._recorder.audit(client_id, principal, "client.create", "client", first_key=row.id)
         return ClientCreated(id=client_id, slug=slug, name=command.name, master_key=key)
 
     async def _claim_slug(self, client_id: UUID, command: ClientCreate) -> str:
@@ -82,10 +87,10 @@ class ClientService:
         return Page[ClientOut].of([_out(it) for it in found], page, await self._clients.count())
 
     async def get(self, _: Principal, command: ClientPath) -> ClientOut:
-        return _out(_known(await self._clients.find(command.id)))
+        return await self._shown(_known(await self._clients.find(command.id)))
 
     async def own(self, principal: Principal, _: Nothing) -> ClientOut:
-        return _out(_known(await self._clients.find(principal.client_id)))
+        return await self._shown(_known(await self._clients.find(principal.client_id)))
 
     async def find(self, name: str) -> ClientOut:
         """Find a client by slug or id, for the command line.
@@ -101,23 +106,39 @@ class ClientService:
                 found = None
         return _out(_known(found))
 
-    async def update(self, _: Principal, command: ClientUpdate) -> ClientOut:
-        return await self._change(command.id, command, status=command.status)
+    async def update(self, principal: Principal, command: ClientUpdate) -> ClientOut:
+        return await self._change(principal, command.id, command, status=command.status)
 
     async def update_own(self, principal: Principal, command: OwnClientUpdate) -> ClientOut:
-        return await self._change(principal.client_id, command)
+        return await self._change(principal, principal.client_id, command)
 
-    async def disable(self, _: Principal, command: ClientPath) -> ClientOut:
-        return await self._change(command.id, OwnClientUpdate(), status="disabled")
+    async def disable(self, principal: Principal, command: ClientPath) -> ClientOut:
+        return await self._change(principal, command.id, OwnClientUpdate(), status="disabled")
 
     async def _change(
-        self, client_id: UUID, command: OwnClientUpdate, *, status: str | None = None
+        self,
+        principal: Principal,
+        client_id: UUID,
+        command: OwnClientUpdate,
+        *,
+        status: str | None = None,
     ) -> ClientOut:
         settings = command.changed_settings()
+        issuers = command.jwt_issuers
+        if issuers is not None:
+            # Names are looked up: before the first statement no connection is held.
+            await self._issuers.check(issuers)
         changed = _known(
             await self._clients.change(
                 client_id, name=command.name, status=status, settings=settings
             )
+        )
+        if "jwt_issuers" in command.model_fields_set:
+            await self._issuers.replace(client_id, issuers or ())
+        named = {"name": command.name, "status": status}
+        changes = {member: value for member, value in named.items() if value is not None}
+        self._recorder.audit(
+            client_id, principal, "client.update", "client", **changes, settings=settings
         )
         if "room_deactivation" in settings:
             await self._lifetimes_changed(client_id)
@@ -125,7 +146,11 @@ class ClientService:
             reason = "The application was disabled."
             closing = Closing(code="auth.revoked", reason=reason, client_id=client_id)
             self._recorder.after_commit(partial(self._kick, closing))
-        return _out(changed)
+        return await self._shown(changed)
+
+    async def _shown(self, client: Client) -> ClientOut:
+        issuers = await self._issuers.shown(client.id)
+        return _out(client).model_copy(update={"jwt_issuers": issuers})
 
 
 class MasterKeyService:
@@ -177,6 +202,7 @@ class MasterKeyService:
         seconds = command.expires_in_s
         expires_in = None if seconds is None else timedelta(seconds=seconds)
         row, key = await self.keep(minted, expires_in=expires_in)
+        self._note(principal, "client_key.create", row.id, name=row.name, expires_in_s=seconds)
         return KeyCreated(**_shown(row), key=key)
 
     async def rotate(self, principal: Principal, command: KeyRotate) -> KeyCreated:
@@ -192,6 +218,8 @@ class MasterKeyService:
             old.id,
             timedelta() if command.now else timedelta(seconds=command.overlap_s),
         )
+        overlap_s = 0 if command.now else command.overlap_s
+        self._note(principal, "client_key.rotate", old.id, new_id=row.id, overlap_s=overlap_s)
         return KeyCreated(**_shown(row), key=key)
 
     async def delete(self, principal: Principal, command: KeyPath) -> Empty:
@@ -201,6 +229,7 @@ class MasterKeyService:
         if await self._keys.count_live(principal.client_id) == 1:
             raise LastKeyError
         await self._end(principal.client_id, command.id, timedelta())
+        self._note(principal, "client_key.delete", command.id)
         return Empty()
 
     async def reissue(self, client_id: UUID, *, name: str, overlap: timedelta) -> str:
@@ -211,8 +240,23 @@ class MasterKeyService:
         minted = await self.mint(client_id, name)
         await self._keys.lock(client_id)
         await self._end(client_id, None, overlap)
-        _, key = await self.keep(minted)
+        row, key = await self.keep(minted)
+        # Only the command line does this; whoever may run it needs no key.
+        overlap_s = overlap.total_seconds()
+        self._recorder.audit(
+            client_id, SYSTEM, "client_key.reissue", f"key:{row.id}", overlap_s=overlap_s
+        )
         return key
+
+    def _note(
+        self,
+        principal: Principal,
+        action: str,
+        key_id: UUID,
+        **details: Any,  # noqa: ANN401 - JSON
+    ) -> None:
+        subject = f"key:{key_id}"
+        self._recorder.audit(principal.client_id, principal, action, subject, **details)
 
     async def _end(self, client_id: UUID, key_id: UUID | None, overlap: timedelta) -> None:
         if overlap:
@@ -238,7 +282,10 @@ def _out(client: Client) -> ClientOut:
         status="active" if client.status == "active" else "disabled",
         cors_origins=settings.get("cors_origins"),
         limits=settings.get("limits") or {},
+        client_limits=settings.get("client_limits") or {},
+        quotas=settings.get("quotas") or {},
         room_deactivation=settings.get("room_deactivation") or {},
+        retention=settings.get("retention") or {},
         created_at=client.created_at,
         updated_at=client.updated_at,
     )

@@ -1,5 +1,6 @@
 """Answers of writes that carried an `Idempotency-Key`, for 24 hours."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Protocol
@@ -10,6 +11,7 @@ from sqlalchemy import Column, Index, LargeBinary, text
 from sqlmodel import Field, SQLModel
 
 from chatserver.infra.database import Database
+from chatserver.infra.secrets import UnreadableSecretError
 from chatserver.kernel.errors import (
     IdempotencyConflictError,
     IdempotencyRunningError,
@@ -20,6 +22,7 @@ from chatserver.kernel.tables import time_column, uuid_column
 KEPT_S: Final = 24 * 3600
 # A first request that died holds its key no longer than this; a living one has 4 s.
 LOCK_S: Final = 30
+PAGE: Final = 500
 
 log = structlog.get_logger()
 
@@ -101,6 +104,15 @@ _KEEP: Final = text(
     " where client_id = :client and caller = :caller and key = :key"
     "  and status is null and locked_until = :fence"
 )
+_DROP: Final = text("delete from idempotency where client_id = :client and caller = :caller")
+_ANSWERS: Final = text(
+    "select caller, key, answer from idempotency where client_id = :client and answer is not null"
+    " and (caller, key) > (:caller, :key) order by caller, key limit :limit for no key update"
+)
+_REPLACE: Final = text(
+    "update idempotency set answer = :answer"
+    " where client_id = :client and caller = :caller and key = :key"
+)
 _RELEASE: Final = text(
     "delete from idempotency where client_id = :client and caller = :caller and key = :key"
     " and status is null and locked_until = :fence"
@@ -136,16 +148,49 @@ class IdempotencyStore:
         if found["status"] is None:
             # The holder is nearly always done within a second; the lock is for one that died.
             raise IdempotencyRunningError(retry_after_ms=min(1000, max(100, found["wait_ms"])))
-        return Kept(found["status"], self._box.open(found["answer"], bound_to=_place(use)))
+        return Kept(found["status"], self._box.open(found["answer"], bound_to=place(use)))
 
     async def keep(self, held: Held, status: int, body: bytes) -> None:
         """Store the answer. That it could not be stored must not undo what was answered."""
-        answer = self._box.seal(body, bound_to=_place(held.use))
+        answer = self._box.seal(body, bound_to=place(held.use))
         await self._end(_KEEP, held, {"status": status, "answer": answer})
 
     async def release(self, held: Held) -> None:
         """Give the key free: nothing definite came of the request."""
         await self._end(_RELEASE, held, {})
+
+    async def forget(
+        self, client_id: UUID, caller: str, quotes: Callable[[bytes], bool], instead: bytes
+    ) -> int:
+        """Drop a caller's keys; replace the client's other answers that `quotes` tells of.
+
+        Their keys stay used: a retry gets the first status with `instead`, it does nothing again.
+        An answer that can't be opened is replaced, too. Gives how many rows it were.
+        """
+        changed = 0
+        async with self._database.transaction() as session:
+            gone = await session.execute(_DROP, {"client": client_id, "caller": caller})
+            changed += int(gone.rowcount)  # type: ignore[attr-defined]  # of a delete
+        after = ("", "")
+        while True:
+            async with self._database.transaction() as session:
+                values = {"client": client_id, "caller": after[0], "key": after[1], "limit": PAGE}
+                rows = (await session.execute(_ANSWERS, values)).all()
+                for row in rows:
+                    use = KeyUse(client_id, row.caller, row.key, b"")
+                    if self._quotes(use, row.answer, quotes):
+                        answer = self._box.seal(instead, bound_to=place(use))
+                        await session.execute(_REPLACE, use.row | {"answer": answer})
+                        changed += 1
+            if len(rows) < PAGE:
+                return changed
+            after = (rows[-1].caller, rows[-1].key)
+
+    def _quotes(self, use: KeyUse, answer: bytes, quotes: Callable[[bytes], bool]) -> bool:
+        try:
+            return quotes(self._box.open(answer, bound_to=place(use)))
+        except UnreadableSecretError:
+            return True
 
     async def _end(self, statement: Any, held: Held, more: dict[str, Any]) -> None:  # noqa: ANN401
         try:
@@ -155,5 +200,5 @@ class IdempotencyStore:
             log.warning("idempotency_key_stays_locked", reason=repr(error.__cause__))
 
 
-def _place(use: KeyUse) -> str:
+def place(use: KeyUse) -> str:
     return f"idempotency|{use.client_id}|{use.caller}|{use.key}"

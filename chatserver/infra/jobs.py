@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import Field, SQLModel
 
 from chatserver.kernel.ids import uuid7
+from chatserver.kernel.principal import NOBODY
 from chatserver.kernel.tables import json_column, time_column, uuid_column
 
 log = structlog.get_logger()
@@ -43,10 +44,14 @@ DEACTIVATE_ROOMS: Final = JobKind("rooms.deactivate", "sweep")
 RECHECK_ROOMS: Final = JobKind("rooms.recheck", "sweep")
 PURGE_ROOM: Final = JobKind("rooms.purge", "sweep", max_attempts=20)
 TRIM_RECORDS: Final = JobKind("records.trim", "sweep")
+# Goes on where it stood: tried for days rather than given up.
+ERASE_USER: Final = JobKind("users.erase", "sweep", deadline_s=3600.0, max_attempts=1000)
+RETAIN: Final = JobKind("messages.retain", "sweep", deadline_s=3600.0)
 DISPATCH_OUTBOX: Final = "outbox.dispatch"
 UNHEARD_RINGS: Final = 100
 KINDS: Final = {
-    kind.name: kind for kind in (DEACTIVATE_ROOMS, RECHECK_ROOMS, PURGE_ROOM, TRIM_RECORDS)
+    kind.name: kind
+    for kind in (DEACTIVATE_ROOMS, RECHECK_ROOMS, PURGE_ROOM, TRIM_RECORDS, ERASE_USER, RETAIN)
 }
 
 
@@ -56,6 +61,13 @@ class Job(SQLModel, table=True):
     __tablename__ = "job"
     __table_args__ = (
         Index("ix_job_due", "kind", "run_at", postgresql_where=text("state = 'queued'")),
+        Index(
+            "ix_job_waiting",
+            "kind",
+            "client_id",
+            "run_at",
+            postgresql_where=text("state = 'queued'"),
+        ),
         Index("ix_job_lease_until", "lease_until", postgresql_where=text("state = 'running'")),
         Index(
             "uq_job_dedupe",
@@ -102,10 +114,39 @@ _PLAN = text(
     "         clock_timestamp() + make_interval(secs => :delay))"
     " on conflict (kind, dedupe) where state in ('queued', 'running') do nothing"
 )
+# Clients take turns: whoever has a thousand jobs waiting gets one, then the next client one. Up to
+# 2 x 200 clients are looked at, from the one that had its turn last: one look into an index each.
 # Materialized: as a plain sub-select it may be run once per row and then take more than the limit.
 _CLAIM = text(
-    "with due as materialized (select id from job where state = 'queued' and kind = :kind"
-    "   and run_at <= statement_timestamp() order by run_at limit :limit for update skip locked)"
+    "with recursive above (client_id) as ("
+    "  (select client_id from job where state = 'queued' and kind = :kind"
+    "     and client_id > :start order by client_id limit 1)"
+    "  union all select (select j.client_id from job j where j.state = 'queued'"
+    "     and j.kind = :kind and j.client_id > above.client_id order by j.client_id limit 1)"
+    "  from above where above.client_id is not null),"
+    " below (client_id) as ("
+    "  (select client_id from job where state = 'queued' and kind = :kind"
+    "     and client_id <= :start order by client_id limit 1)"
+    "  union all select (select j.client_id from job j where j.state = 'queued'"
+    "     and j.kind = :kind and j.client_id > below.client_id and j.client_id <= :start"
+    "     order by j.client_id limit 1)"
+    "  from below where below.client_id is not null),"
+    " client_waiting as ((select client_id from above where client_id is not null limit 200)"
+    "  union all (select client_id from below where client_id is not null limit 200)),"
+    " waiting as ("
+    "  select found.id, found.run_at, found.turn from client_waiting c cross join lateral ("
+    "    select id, run_at, row_number() over (order by run_at) as turn from ("
+    "      select id, run_at from job where state = 'queued' and kind = :kind"
+    "        and client_id = c.client_id and run_at <= statement_timestamp()"
+    "      order by run_at limit :several) first) found"
+    "  union all"
+    "  select id, run_at, row_number() over (order by run_at) from ("
+    "    select id, run_at from job where state = 'queued' and kind = :kind"
+    "      and client_id is null and run_at <= statement_timestamp()"
+    "    order by run_at limit :several) nobodys),"
+    " due as materialized (select job.id from job join waiting on waiting.id = job.id"
+    "   where job.state = 'queued' order by waiting.turn, waiting.run_at limit :limit"
+    "   for update of job skip locked)"
     " update job set state = 'running', attempt = attempt + 1, fence = fence + 1,"
     "  lease_until = clock_timestamp() + make_interval(secs => :lease)"
     " from due where job.id = due.id"
@@ -166,10 +207,23 @@ async def due(session: AsyncSession, names: Sequence[str]) -> list[str]:
     return [row.kind for row in found]
 
 
-async def claim(session: AsyncSession, kind: JobKind, *, limit: int) -> list[Claim]:
-    """Take due jobs; the attempt is counted before it runs, so that a poison job ends."""
+async def claim(
+    session: AsyncSession, kind: JobKind, *, limit: int, after: UUID = NOBODY
+) -> list[Claim]:
+    """Take due jobs, of every client in turn; `after` is a client that had its turn last time.
+
+    The attempt is counted before it runs, so that a poison job ends.
+    """
     taken = await session.execute(
-        _CLAIM, {"kind": kind.name, "limit": limit, "lease": kind.lease_s}
+        _CLAIM,
+        {
+            "kind": kind.name,
+            "limit": limit,
+            # More than are wanted: other workers hold some of them.
+            "several": limit * 4,
+            "start": after,
+            "lease": kind.lease_s,
+        },
     )
     return [Claim(**row, lease_s=kind.lease_s) for row in taken.mappings()]
 

@@ -10,7 +10,7 @@ import hmac
 import re
 import secrets
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -26,6 +26,7 @@ _KID_LENGTH: Final = 16
 _SECRET_LENGTH: Final = 43
 _SECRET_BYTES: Final = 32
 _CRC_LENGTH: Final = 6
+_BARE_MAC: Final = 32
 _SHAPE: Final = re.compile(
     r"(?:csm_([0-9A-Za-z]{16})|csu_([0-9A-Za-z]{16})_([1-9][0-9]{0,8}))"
     r"_([0-9A-Za-z]{43})([0-9A-Za-z]{6})"
@@ -81,26 +82,84 @@ def parse_key(text: str) -> Key | None:
     return Key(master_kid or scoped_kid, int(gen or 0), secret)
 
 
+class Mac(bytes):
+    """A key's MAC under the newest pepper; `older` are those under the others, by their names."""
+
+    kid: str
+    older: dict[bytes, bytes]
+
+    @classmethod
+    def of(cls, kid: str, newest: bytes, older: dict[bytes, bytes]) -> "Mac":
+        made = cls(newest)
+        made.kid = kid
+        made.older = older
+        return made
+
+
 class KeyHasher:
-    """The MAC that keys are checked by: HMAC-SHA256 under a pepper that no database holds."""
+    """The MAC that keys are checked by: HMAC-SHA256 under a pepper that no database holds.
 
-    # Which pepper a row's MAC was made with; there is one so far.
-    pepper_id: Final = 1
+    There may be several peppers, the newest first: a MAC begins with the name of its own, and one
+    of an older pepper still matches; `outdated` is then told (kid, old MAC, new MAC), so that the
+    row can be given the new one, and must return at once.
+    """
 
-    def __init__(self, pepper: str) -> None:
-        self._pepper = pepper.encode()
-        self._nobody = hmac.digest(self._pepper, b"v1|nobody", hashlib.sha256)
+    def __init__(self, pepper: str | Sequence[str]) -> None:
+        peppers = [pepper] if isinstance(pepper, str) else list(pepper)
+        if not peppers:
+            raise ValueError("There is no pepper.")
+        self._peppers = {pepper_name(each): each.encode() for each in peppers}
+        self._newest = pepper_name(peppers[0])
+        self._nobody = self._mac(self._newest, b"v1|nobody")
+        self.outdated: Callable[[str, bytes, bytes], None] | None = None
 
-    def mac(self, key: Key) -> bytes:
-        text = f"v1|{key.kid}|{key.gen}|{key.secret}"
-        return hmac.digest(self._pepper, text.encode(), hashlib.sha256)
+    @property
+    def pepper_id(self) -> int:
+        """The newest pepper's name as a number that fits a column."""
+        return int.from_bytes(self._newest) >> 1
+
+    @property
+    def names(self) -> list[bytes]:
+        """The names of all peppers, the newest first."""
+        return [self._newest, *(name for name in self._peppers if name != self._newest)]
+
+    def mac(self, key: Key) -> Mac:
+        text = f"v1|{key.kid}|{key.gen}|{key.secret}".encode()
+        macs = {name: self._mac(name, text) for name in self._peppers}
+        newest = macs.pop(self._newest)
+        return Mac.of(key.kid, newest, macs)
 
     def matches(self, mac: bytes, stored: bytes | None) -> bool:
         """Compare in constant time; nothing stored costs the same and never matches."""
+        if stored is not None and isinstance(mac, Mac):
+            if len(stored) == _BARE_MAC:
+                # From before MACs named their pepper.
+                return self._is_older(mac, stored, [mac[_NAME_BYTES:], *_bare(mac.older.values())])
+            older = mac.older.get(stored[:_NAME_BYTES])
+            if older is not None:
+                return self._is_older(mac, stored, [older])
         return hmac.compare_digest(mac, stored or self._nobody) and stored is not None
 
+    def _is_older(self, mac: Mac, stored: bytes, candidates: Sequence[bytes]) -> bool:
+        is_same = any(hmac.compare_digest(each, stored) for each in candidates)
+        if is_same and self.outdated is not None:
+            self.outdated(mac.kid, stored, bytes(mac))
+        return is_same
+
+    def _mac(self, name: bytes, text: bytes) -> bytes:
+        return name + hmac.digest(self._peppers[name], text, hashlib.sha256)
+
     def __repr__(self) -> str:
-        return "KeyHasher(…)"
+        return f"KeyHasher({len(self._peppers)} peppers)"
+
+
+def _bare(macs: Iterable[bytes]) -> list[bytes]:
+    return [mac[_NAME_BYTES:] for mac in macs]
+
+
+def pepper_name(pepper: str) -> bytes:
+    """Name a pepper without telling anything of it."""
+    return hashlib.sha256(b"pepper name|" + pepper.encode()).digest()[:_NAME_BYTES]
 
 
 class UnreadableSecretError(Exception):
@@ -147,6 +206,16 @@ class SecretBox:
             return cipher.decrypt(nonce, rest, _aad(head, bound_to))
         except (InvalidTag, ValueError) as error:
             raise UnreadableSecretError("It was altered, or belongs elsewhere.") from error
+
+    def is_current(self, sealed: bytes) -> bool:
+        """Tell whether a value was sealed with the newest key; opens nothing."""
+        return sealed[:_HEAD] == _VERSION + self._newest
+
+    @property
+    def heads(self) -> list[bytes]:
+        """What values begin with that a key of the ring sealed, the newest first."""
+        names = [self._newest, *(name for name in self._ciphers if name != self._newest)]
+        return [_VERSION + name for name in names]
 
     def __repr__(self) -> str:
         return f"SecretBox({len(self._ciphers)} keys)"

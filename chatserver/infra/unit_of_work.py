@@ -2,15 +2,16 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from chatserver.infra import event_log, outbox
+from chatserver.infra import audit, event_log, outbox
 from chatserver.infra.database import Database
-from chatserver.kernel.events import Committed, Fact
+from chatserver.kernel.events import Actor, Committed, Fact
+from chatserver.kernel.principal import Principal
 
 Service = TypeVar("Service")
 log = structlog.get_logger()
@@ -27,6 +28,17 @@ class Recorder(Protocol):
         """Tell which seq the next recorded fact of a locked room will get."""
         ...
 
+    def audit(
+        self,
+        client_id: UUID,
+        actor: Principal | Actor,
+        action: str,
+        subject: str,
+        **details: Any,  # noqa: ANN401 - JSON
+    ) -> None:
+        """Note who did what, for the audit log; see `infra/audit.py`."""
+        ...
+
     def after_commit(self, run: Callable[[], None]) -> None:
         """Do something harmless to lose once the transaction is committed."""
         ...
@@ -39,6 +51,7 @@ class UnitOfWork:
         self.session = session
         self.facts: list[Fact] = []
         self.committed: list[Committed] = []
+        self._audited: list[dict[str, Any]] = []
         self._after: list[Callable[[], None]] = []
         self._has_later = False
 
@@ -49,11 +62,33 @@ class UnitOfWork:
         waiting = sum(1 for fact in self.facts if fact.sequenced and fact.room_id == room_id)
         return last_seq + waiting + 1
 
+    def audit(
+        self,
+        client_id: UUID,
+        actor: Principal | Actor,
+        action: str,
+        subject: str,
+        **details: Any,  # noqa: ANN401 - JSON
+    ) -> None:
+        self._audited.append(
+            {
+                "client_id": client_id,
+                "actor": actor,
+                "action": action,
+                "subject": subject,
+                "details": details,
+            }
+        )
+
     def after_commit(self, run: Callable[[], None]) -> None:
         self._after.append(run)
 
     async def seal(self, generation: int, has_later: Callable[[str], bool]) -> None:
         """Write what was recorded to the log and, where something follows later, to the outbox."""
+        if self._audited:
+            await self.session.flush()
+        for noted in self._audited:
+            await audit.record(self.session, **noted)
         if not self.facts:
             return
         await self.session.flush()

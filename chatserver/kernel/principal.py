@@ -50,6 +50,8 @@ class Principal:
     kid: str = ""
     device_id: str = ""
     scopes: frozenset[Scope] = field(default_factory=frozenset)
+    # Unix seconds: when the credential was issued, and when it ends for good.
+    issued_at: float | None = None
     expires_at: float | None = None
     origins: tuple[str, ...] = ()
 

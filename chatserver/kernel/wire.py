@@ -1,6 +1,7 @@
 """The base of every payload: what callers send is checked whole, what they get is shaped once."""
 
 import re
+from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Annotated, Any, TypeAlias
 from uuid import UUID
@@ -12,6 +13,7 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainSerializer,
+    PrivateAttr,
     StringConstraints,
     WithJsonSchema,
 )
@@ -37,6 +39,22 @@ class Answer(BaseModel):
     def is_repeat(self) -> bool:
         """Whether nothing new was made: REST then answers 200 instead of 201."""
         return False
+
+
+class Lines(Answer):
+    """An answer of unknown length: one JSON object a line, written while it is read. REST only."""
+
+    _lines: AsyncIterator[bytes] | None = PrivateAttr(default=None)
+
+    @classmethod
+    def of(cls, lines: AsyncIterator[bytes]) -> "Lines":
+        made = cls()
+        made._lines = lines
+        return made
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        assert self._lines is not None  # noqa: S101 - made by `of`
+        return self._lines
 
 
 class Empty(Answer):

@@ -23,8 +23,7 @@ from chatserver.realtime.packets import Outgoing, Received
 
 log = structlog.get_logger(__name__)
 
-# As in the reference implementation's parser.
-MAX_ATTACHMENTS: Final = 10
+MAX_ATTACHMENTS: Final = 10  # as in the reference implementation's parser
 CALL_S: Final = 60.0
 
 

@@ -2,7 +2,8 @@
 
 import asyncio
 import contextlib
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any, Final, TypeAlias
 
 from aiohttp import WSMsgType, web
 from aiohttp.http_parser import HttpRequestParser
@@ -12,6 +13,13 @@ from chatserver.realtime.packets import CLOSE_FRAME
 BODY_S: Final = 10.0
 HANG_UP_S: Final = 2.0
 TELLING: Final = frozenset({WSMsgType.TEXT, WSMsgType.BINARY})
+
+AddressOf: TypeAlias = Callable[[web.Request], str]
+
+
+def remote_of(request: web.Request) -> str:
+    """Tell the address at the other end of the line, whatever it says of itself."""
+    return request.remote or ""
 
 
 def require_c_parser() -> None:

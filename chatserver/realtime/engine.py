@@ -8,13 +8,15 @@ import structlog
 from aiohttp import web
 
 from chatserver.kernel.clock import Clock, utc_now
-from chatserver.kernel.errors import UnavailableError
+from chatserver.kernel.errors import ScopeMissingError, UnavailableError
 from chatserver.kernel.events import Committed
 from chatserver.kernel.principal import Principal
 from chatserver.realtime.admission import Admission
 from chatserver.realtime.bus import Bus
-from chatserver.realtime.current import CONNECTION
+from chatserver.realtime.current import current
 from chatserver.realtime.drain import drain
+from chatserver.realtime.entrance import Entrance
+from chatserver.realtime.expiry import look_at
 from chatserver.realtime.fanout import Fanout
 from chatserver.realtime.guard import GuardedServer
 from chatserver.realtime.hub import Connection, Hub, Outlet, Views
@@ -25,6 +27,7 @@ from chatserver.realtime.publisher import BusSettings
 from chatserver.realtime.recovery import Recovery
 from chatserver.realtime.repair import Repair
 from chatserver.realtime.restore import Restorer
+from chatserver.realtime.standing import oldest_tokens
 from chatserver.realtime.store import Store
 from chatserver.realtime.tips import Tips
 from chatserver.realtime.tracked import Claim, TrackedConnection, Tracker
@@ -61,9 +64,12 @@ class Realtime:
         clock: Clock = utc_now,
         patience_s: float = 30,
         store: Store | None = None,
+        may_listen: Callable[[Principal, str], bool] = lambda *_: True,
+        admission: Admission | None = None,
         **engine_options: Any,
     ) -> None:
         self.node_id = node_id
+        self.may_listen = may_listen
         self.bus = Bus(bus, node_id)
         self.fanout = Fanout()
         self.hub = Hub(self.bus)
@@ -83,7 +89,7 @@ class Realtime:
             healthy=lambda: self.bus.healthy,
             publish=self.bus.publisher.publish_changes,
         )
-        self.admission = Admission()
+        self.admission = admission or Admission()
         self.server = GuardedServer(
             door=door,
             arrivals=self,
@@ -118,6 +124,11 @@ class Realtime:
     def sessions(self) -> list[Any]:
         """Give everyone who is connected, by whichever door."""
         return [*self.server.sessions.values(), *self._others]
+
+    @property
+    def entrance(self) -> Entrance:
+        """The way in for connections of other doors, too."""
+        return self.server.entrance
 
     def join(self, session: OtherSession) -> None:
         """Take in a connection of another door: it is told of closings and drained like ours."""
@@ -205,14 +216,20 @@ class Realtime:
             if principal.kid
         }
 
-    def end_expired(self, now: float, code: str, reason: str) -> None:
-        """Close the connections of credentials that ended before `now`, in Unix seconds."""
+    def bearers(self) -> dict[UUID, float]:
+        """Name the users who came without a key, with when the oldest of their tokens was issued.
+
+        Times are Unix seconds.
+        """
+        return oldest_tokens(self.sessions())
+
+    def watch_expiry(self, now: float) -> None:
+        """Warn of credentials that end soon; hold and close the connections of those that did.
+
+        `now` is in Unix seconds. Call it every few seconds.
+        """
         for session in self.sessions():
-            if any(
-                principal.expires_at is not None and principal.expires_at <= now
-                for principal in session.principals()
-            ):
-                self.close_session(session, code, reason, "never")
+            look_at(session, now, self._clock, self.close_session)
 
     def end_all(self, code: str, reason: str, reconnect: str) -> None:
         """Close every connection of this node, and forget how far each room was shown."""
@@ -228,8 +245,12 @@ class Realtime:
         Raises:
             QuotaExceededError: it watches 100 rooms already.
             LookupError: the command did not come from a socket.
+            ScopeMissingError: the key may not read here.
         """
-        return await self.memberships.watch(_current(), room_id)
+        connection = current()
+        if not self.may_listen(connection.principal, connection.namespace):
+            raise ScopeMissingError("This key may not read here.")
+        return await self.memberships.watch(connection, room_id)
 
     async def unwatch(self, room_id: UUID) -> None:
         """End what `watch` began; membership is not touched.
@@ -237,7 +258,7 @@ class Realtime:
         Raises:
             LookupError: the command did not come from a socket.
         """
-        self.memberships.unwatch(_current(), room_id)
+        self.memberships.unwatch(current(), room_id)
 
     async def set_presence(self, status: str) -> None:
         """Say how the user of the connection whose command is running is, on this device.
@@ -246,7 +267,7 @@ class Realtime:
             LookupError: the command did not come from a socket.
         """
         if self.presence is not None:
-            self.presence.declare(_current(), status)
+            self.presence.declare(current(), status)
 
     async def watch_presence(
         self,
@@ -262,7 +283,7 @@ class Realtime:
         if self.watchers is None:
             raise UnavailableError
         try:
-            return await self.watchers.watch(_current(), users, rooms)
+            return await self.watchers.watch(current(), users, rooms)
         except ConnectionError as error:
             raise UnavailableError from error
 
@@ -290,7 +311,8 @@ class Realtime:
             outlet,
             session,
             tracker=self._tracker,
-            claim=Claim.of(auth),
+            # Greeted before it is subscribed, it can't be told that it goes on.
+            claim=None if session.in_limbo else Claim.of(auth),
         )
 
     async def enter(self, connection: Connection) -> None:
@@ -299,9 +321,10 @@ class Realtime:
         Raises:
             Exception: the user's rooms can't be read now.
         """
-        await self.memberships.settle(self.hub.add(connection))
-        if isinstance(connection, TrackedConnection) and self.restorer is not None:
-            await self.restorer.restore(connection)
+        if self.may_listen(connection.principal, connection.namespace):
+            await self.memberships.settle(self.hub.add(connection))
+            if isinstance(connection, TrackedConnection) and self.restorer is not None:
+                await self.restorer.restore(connection)
         if self.presence is not None:
             self.presence.enter(connection)
 
@@ -366,10 +389,3 @@ class Realtime:
     ) -> None:
         for session in {connection.session for connection in connections}:
             self.close_session(session, code, reason, reconnect)
-
-
-def _current() -> Connection:
-    connection = CONNECTION.get()
-    if connection is None:
-        raise LookupError("the command did not come from a socket")
-    return connection

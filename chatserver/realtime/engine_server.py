@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import math
 import secrets
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -11,6 +12,7 @@ import orjson
 import structlog
 from aiohttp import web
 
+from chatserver.kernel.errors import UnavailableError
 from chatserver.realtime import engine_answers as answers
 from chatserver.realtime.driver import environ_of, is_websocket
 from chatserver.realtime.engine_answers import OriginRule, Origins
@@ -31,8 +33,8 @@ TRANSPORTS: Final = ("polling", "websocket")
 class EngineServer:
     """Sessions by id, and the requests that lead to them.
 
-    Whoever stands above takes `opened`, `message`, `closed`, `violated` and `full` over, or
-    registers handlers with `on`, as with python-engineio: `connect(sid, environ)`, which may
+    Whoever stands above takes `admits`, `opened`, `message`, `closed`, `violated` and `full` over,
+    or registers handlers with `on`, as with python-engineio: `connect(sid, environ)`, which may
     refuse with False, `message(sid, data)` and `disconnect(sid, reason)`.
     """
 
@@ -62,6 +64,8 @@ class EngineServer:
         self.draining = False
         self.refused = 0
         self.handlers: dict[str, Callable[..., Any]] = {}
+        # Refuses a handshake with `UnavailableError`, at once or after a while.
+        self.admits: Callable[[web.Request], Awaitable[None] | None] = lambda _: None
         self.opened: Callable[[EngineSocket, web.Request], Awaitable[bool] | None] = self._opened
         self.message: Callable[[EngineSocket, str | bytes], Awaitable[None] | None] = self._message
         self.closed: Callable[[EngineSocket, str], None] = self._closed
@@ -201,7 +205,7 @@ class EngineServer:
         sid = request.query.get("sid")
         if sid is None:
             wrong = self._wrong_with(request, transport)
-            return self._handshake(request, transport) if wrong is None else wrong
+            return self._enter(request, transport) if wrong is None else wrong
         socket = self._socket(sid, request)
         if socket is None:
             return self._refuse(answers.SESSION_UNKNOWN)
@@ -242,6 +246,31 @@ class EngineServer:
                 status=503, text="draining", headers={"Retry-After": str(DRAINING_RETRY_S)}
             )
         return None
+
+    def _enter(self, request: web.Request, transport: str) -> web.Response | Answer:
+        try:
+            waiting = self.admits(request)
+        except UnavailableError as error:
+            return self._send_away(error)
+        if waiting is not None:
+            return self._wait(request, transport, waiting)
+        return self._handshake(request, transport)
+
+    async def _wait(
+        self, request: web.Request, transport: str, waiting: Awaitable[None]
+    ) -> web.StreamResponse:
+        try:
+            await waiting
+        except UnavailableError as error:
+            return self._send_away(error)
+        return await self._handshake(request, transport)
+
+    def _send_away(self, error: UnavailableError) -> web.Response:
+        self.refused += 1
+        retry_after_s = math.ceil((error.retry_after_ms or 0) / 1000)
+        return web.Response(
+            status=503, text=str(error), headers={"Retry-After": str(retry_after_s)}
+        )
 
     def _handshake(self, request: web.Request, transport: str) -> Answer:
         socket = EngineSocket(self, self.generate_id())

@@ -2,8 +2,9 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Coroutine
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import orjson
 import socketio
@@ -17,20 +18,21 @@ from chatserver.kernel.errors import (
     PayloadInvalidError,
     PayloadTooLargeError,
     RateLimitedError,
-    UnavailableError,
 )
-from chatserver.kernel.principal import Principal
 from chatserver.realtime import packets
 from chatserver.realtime.admission import Admission
+from chatserver.realtime.commands import lane_of, name_of_event, where_to
 from chatserver.realtime.current import CONNECTION
-from chatserver.realtime.driver import require_c_parser
+from chatserver.realtime.driver import AddressOf, remote_of, require_c_parser
 from chatserver.realtime.engine_server import MAX_FRAME, EngineServer
 from chatserver.realtime.engine_socket import EngineSocket
+from chatserver.realtime.entrance import Arrivals, Entrance
 from chatserver.realtime.errors import NamespaceUnknownError, ProtocolViolationError
-from chatserver.realtime.hub import Connection, Outlet
+from chatserver.realtime.hub import Connection
 from chatserver.realtime.packets import Received
-from chatserver.realtime.ports import Door, Handshake, Refused
-from chatserver.realtime.session import Session, own_fact
+from chatserver.realtime.ports import Door, Handshake, Offence, Refused
+from chatserver.realtime.session import Session
+from chatserver.realtime.standing import Standing
 from chatserver.realtime.tally import Tally
 
 log = structlog.get_logger(__name__)
@@ -38,29 +40,6 @@ log = structlog.get_logger(__name__)
 MAX_COMMAND: Final = 128 * 1024
 MAX_ATTACHED: Final = 512 * 1024
 FIRST_NAMESPACE_S: Final = 10.0
-CONNECT_S: Final = 5.0
-
-
-class Arrivals(Protocol):
-    """What the guard tells of connections that it has accepted, and that have gone."""
-
-    def seat(
-        self,
-        auth: Any,
-        namespace: str,
-        principal: Principal,
-        session_id: str,
-        outlet: Outlet,
-        session: Session,
-    ) -> Connection:
-        """Make the connection that this client asked for, which is yet to enter."""
-        ...
-
-    async def enter(self, connection: Connection) -> None:
-        """Subscribe a connection; raises when that can't be done now."""
-        ...
-
-    def leave(self, connection: Connection) -> None: ...
 
 
 class GuardedServer(socketio.AsyncServer):
@@ -75,6 +54,8 @@ class GuardedServer(socketio.AsyncServer):
         clock: Clock,
         admission: Admission | None = None,
         first_namespace_s: float = FIRST_NAMESPACE_S,
+        refusal_s: float = 0.0,
+        address_of: AddressOf = remote_of,
         **options: Any,
     ) -> None:
         require_c_parser()
@@ -100,7 +81,16 @@ class GuardedServer(socketio.AsyncServer):
         self._arrivals = arrivals
         self._clock = clock
         self._first_namespace_s = first_namespace_s
-        self._admission = admission or Admission()
+        self._address_of = address_of
+        self.entrance = Entrance(
+            door=door,
+            arrivals=arrivals,
+            admission=admission or Admission(),
+            clock=clock,
+            end=self.end,
+            refusal_s=refusal_s,
+        )
+        self.eio.admits = self._admits
         self.eio.opened = self._opened
         self.eio.message = self._message
         self.eio.closed = self._closed
@@ -108,7 +98,7 @@ class GuardedServer(socketio.AsyncServer):
         self.eio.full = self._full
 
     def end(
-        self, session: Session, code: str, reason: str, reconnect: str, after_ms: int = 0
+        self, session: Standing, code: str, reason: str, reconnect: str, after_ms: int = 0
     ) -> None:
         if not session.ended:
             self.tally.closings[code] += 1
@@ -132,10 +122,15 @@ class GuardedServer(socketio.AsyncServer):
             self.end(session, "slow_consumer", "This socket reads too slowly.", "now")
             socket.end()  # one that drains would go on with a hole
 
+    def _admits(self, request: web.Request) -> Awaitable[None] | None:
+        self.entrance.check_address(self._address_of(request))
+        admission = self.entrance.admission
+        return admission.look() if admission.is_full else None
+
     def _opened(self, socket: EngineSocket, request: web.Request) -> None:
-        headers = {name.lower(): value for name, value in request.headers.items()}
-        handshake = Handshake(headers, request.remote or "", headers.get("origin"))
+        handshake = Handshake.of(request.headers, self._address_of(request))
         session = self.sessions[socket.sid] = Session(socket.sid, socket, handshake)
+        self.entrance.opened(session)
         session.expect_namespace(self._first_namespace_s)
 
     def _closed(self, socket: EngineSocket, reason: str) -> None:
@@ -143,6 +138,7 @@ class GuardedServer(socketio.AsyncServer):
         self.tally.drops[reason] += 1
         self.tally.shed += socket.outbox.dropped
         if session is not None:
+            self.entrance.left(session)
             for connection in session.leave():
                 self._arrivals.leave(connection)
 
@@ -223,7 +219,7 @@ class GuardedServer(socketio.AsyncServer):
             self.forged_acks += 1
             return
         connection = session.connections.get(packet.namespace)
-        _name_of_event(parsed)
+        name_of_event(parsed)
         if connection is not None and packet.id is not None:
             self._refuse(connection, packet.id, PayloadInvalidError.of("$", "is binary; send text"))
 
@@ -237,18 +233,22 @@ class GuardedServer(socketio.AsyncServer):
         if size > MAX_COMMAND:
             too_large = PayloadTooLargeError(f"A command may have {MAX_COMMAND} bytes.")
             self._refuse(connection, packet.id, too_large)
+            self.entrance.offended(session)
             return
         try:
             parsed = packets.parse_event(packet.text)
         except PayloadInvalidError as error:
             self._refuse(connection, packet.id, error)
+            self.entrance.offended(session)
             return
-        event = _name_of_event(parsed)
+        event = name_of_event(parsed)
         payload = parsed[1] if len(parsed) == 2 else None  # noqa: PLR2004 - name and payload
         if not isinstance(payload, dict):
             invalid = PayloadInvalidError.of("$", "must be exactly one JSON object")
             self._refuse(connection, packet.id, invalid)
+            self.entrance.offended(session)
             return
+        session.active_at = time.monotonic()
 
         async def work() -> None:
             CONNECTION.set(connection)
@@ -256,16 +256,18 @@ class GuardedServer(socketio.AsyncServer):
                 connection.principal, connection.namespace, event, payload
             )
             if packet.id is not None:
-                connection.send(packets.ack_packet(connection.namespace, packet.id, answer))
+                connection.reply(packets.ack_packet(connection.namespace, packet.id, answer))
+            if isinstance(answer, Offence):
+                self.entrance.offended(session)
 
-        if not session.lanes.submit(_lane(payload), size, work):
+        if not session.lanes.submit(lane_of(payload), size, work):
             limited = RateLimitedError("Too many commands wait already.", retry_after_ms=1000)
             self._refuse(connection, packet.id, limited)
 
     def _refuse(self, connection: Connection, ack_id: int | None, error: DomainError) -> None:
         if ack_id is not None:
             answer = orjson.dumps({"ok": False, "error": self._door.refuse(error)})
-            connection.send(packets.ack_packet(connection.namespace, ack_id, answer))
+            connection.reply(packets.ack_packet(connection.namespace, ack_id, answer))
 
     async def _handle_connect(self, eio_sid: str, namespace: str, data: Any) -> None:
         """Authenticate, subscribe, and only then register: a failure of any kind is a refusal."""
@@ -277,75 +279,67 @@ class GuardedServer(socketio.AsyncServer):
         try:
             connection = await self._accept(session, namespace, auth)
         except Refused as refused:
-            self._send_refusal(session, namespace, refused.error)
+            self._refuse_connect(session, namespace, refused.error)
             return
         except Exception as error:  # noqa: BLE001 - the door tells refusals from bugs
-            self._send_refusal(session, namespace, self._door.refuse(error))
+            self._refuse_connect(session, namespace, self._door.refuse(error))
             return
-        finally:
+        except BaseException:
             session.connecting.pop(namespace, None)
+            raise
+        session.connecting.pop(namespace, None)
         if eio_sid not in self.sessions or session.ended:
             self._arrivals.leave(connection)
             return
         session.connections[namespace] = connection
         session.left.pop(namespace, None)
+        accepted = packets.control_packet(packets.CONNECT, namespace, connection.greeting())
+        if session.in_limbo:
+            connection.reply(accepted)
+            return
         session.has_namespace()
-        sid = connection.session_id
-        welcome = self._door.welcome(connection.principal, sid)
-        welcome["resumed"] = connection.recovered
-        connection.open(
-            packets.control_packet(packets.CONNECT, namespace, connection.greeting()),
-            packets.event_packet(
-                namespace, "session.ready", own_fact(self._clock, "session.ready", welcome)
-            ),
-        )
+        connection.open(accepted, self.entrance.ready(connection))
+        session.tell_rotated(self._clock)
 
     async def _accept(self, session: Session, namespace: str, auth: Any) -> Connection:
         if self.draining:
             raise DrainingError(retry_after_ms=1000)
         if namespace not in self.namespaces:
-            raise NamespaceUnknownError(_where_to(namespace, self.namespaces))
-        async with self._admission.place():
-            try:
-                async with asyncio.timeout(CONNECT_S):
-                    principal = await self._authenticate(session, namespace, auth)
-                    connection = self._arrivals.seat(
-                        auth,
-                        namespace,
-                        principal,
-                        self.eio.generate_id(),
-                        session.socket.outbox,
-                        session,
-                    )
-                    try:
-                        await self._arrivals.enter(connection)
-                    except BaseException:
-                        self._arrivals.leave(connection)
-                        raise
-            except TimeoutError as error:
-                raise UnavailableError from error
-        return connection
+            raise NamespaceUnknownError(where_to(namespace, self.namespaces))
+        return await self.entrance.let_in(
+            session,
+            namespace,
+            auth,
+            lambda principal: self._arrivals.seat(
+                auth,
+                namespace,
+                principal,
+                self.eio.generate_id(),
+                session.socket.outbox,
+                session,
+            ),
+        )
 
-    async def _authenticate(self, session: Session, namespace: str, auth: Any) -> Principal:
-        shown = None
-        if isinstance(auth, dict) and isinstance(auth.get("token"), str):
-            client = auth.get("client")
-            shown = (auth["token"], client if isinstance(client, str) else None)
-            known = session.verified.get(shown)
-            if known is not None:
-                return known
-        principal = await self._door.accept(namespace, session.handshake, auth, session.first)
-        session.first = session.first or principal
-        if shown is not None:
-            session.verified[shown] = principal
-        return principal
+    def _refuse_connect(self, session: Session, namespace: str, error: dict[str, Any]) -> None:
+        """Answer CONNECT_ERROR, not at once; until then the namespace can't be tried again.
 
-    def _send_refusal(self, session: Session, namespace: str, error: dict[str, Any]) -> None:
+        Guessing gets slow, and a crowd comes back spread.
+        """
         self.tally.refusals[error["code"]] += 1
         body = orjson.dumps({"message": error["message"], "data": error})
-        session.socket.outbox.put_nowait(
-            packets.control_packet(packets.CONNECT_ERROR, namespace, body)
-        )
+
+        def send() -> None:
+            session.connecting.pop(namespace, None)
+            if not session.ended:
+                session.socket.outbox.put_nowait(
+                    packets.control_packet(packets.CONNECT_ERROR, namespace, body)
+                )
+
+        delay_s = self.entrance.refusal_delay_s()
+        if delay_s:
+            asyncio.get_running_loop().call_later(delay_s, send)
+        else:
+            send()
 
     def _leave(self, session: Session, namespace: str) -> None:
         connection = session.connections.pop(namespace, None)
@@ -356,33 +350,6 @@ class GuardedServer(socketio.AsyncServer):
         self._arrivals.leave(connection)
         if not session.connections:
             session.expect_namespace(self._first_namespace_s)
-
-
-def _name_of_event(parsed: Any) -> str:
-    if (
-        not isinstance(parsed, list)
-        or not parsed
-        or not isinstance(parsed[0], str)
-        or parsed[0] in packets.RESERVED
-    ):
-        raise ProtocolViolationError("a bad event")
-    return parsed[0]
-
-
-def _lane(payload: dict[str, Any]) -> str:
-    """Commands about one room, or one message, keep their order; others don't wait for them."""
-    for name in ("room_id", "message_id"):
-        key = payload.get(name)
-        if isinstance(key, str):
-            return key
-    return ""
-
-
-def _where_to(namespace: str, namespaces: list[str]) -> str:
-    if namespace != "/":
-        return NamespaceUnknownError.title
-    *others, last = namespaces
-    return f"Connect to one of the namespaces {', '.join(others)} and {last}."
 
 
 def _name(session: Session) -> str:

@@ -69,6 +69,20 @@ class Connection:
         else:
             self._kept.append(packet)
 
+    def reply(self, packet: Any) -> None:
+        """Send what the peer asked for, whatever else waits."""
+        self.outlet.put_nowait(packet)
+
+    def hold(self) -> None:
+        """Keep what comes until it is opened again."""
+        if self._kept is None:
+            self._kept = []
+
+    @property
+    def held(self) -> int:
+        """How many packets wait until it is opened."""
+        return len(self._kept or ())
+
     def open(self, *first: Any) -> None:
         """Send these, then what came meanwhile, and from now on everything at once."""
         kept, self._kept = self._kept, None
@@ -147,6 +161,10 @@ class Hub:
             self._buckets.retain_user(user_id)
         listener.connections.setdefault(connection.namespace, set()).add(connection)
         return listener
+
+    def has(self, connection: Connection) -> bool:
+        listener = self.listeners.get(connection.principal.user_id)
+        return listener is not None and connection in listener.in_namespace(connection.namespace)
 
     def remove(self, connection: Connection) -> None:
         """Forget a connection, and its user with all rooms when it was the last one."""

@@ -1,6 +1,6 @@
 """What the realtime engine needs from the rest of the server, and what it offers."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 from uuid import UUID
@@ -88,6 +88,12 @@ class Handshake:
     address: str
     origin: str | None
 
+    @classmethod
+    def of(cls, headers: Mapping[str, str], address: str) -> "Handshake":
+        """Read a request's headers; its address is for whoever knows the proxies to tell."""
+        lower = {name.lower(): value for name, value in headers.items()}
+        return cls(lower, address, lower.get("origin"))
+
 
 class Refused(Exception):  # noqa: N818 - it is an answer, not a fault
     """The door refuses a connect; `error` is the contract's error object."""
@@ -97,12 +103,31 @@ class Refused(Exception):  # noqa: N818 - it is an answer, not a fault
         self.error = error
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accepted:
+    """Whom the door let in.
+
+    `rotated` is the data of `auth.rotated`: the key to use from now on, shown once. `in_limbo`: the
+    credential has expired a short while ago and may only be replaced.
+    """
+
+    principal: Principal
+    rotated: dict[str, Any] | None = field(default=None, repr=False)
+    in_limbo: bool = False
+
+
+class Offence(bytes):
+    """The ack of a command that no working client sends. Too many of them end the connection."""
+
+    __slots__ = ()
+
+
 class Door(Protocol):
     """What the engine asks of the transport above it. None of these may raise but `accept`."""
 
     async def accept(
         self, namespace: str, handshake: Handshake, auth: object, first: Principal | None
-    ) -> Principal:
+    ) -> Accepted:
         """Authenticate a connect; raise `Refused` to answer CONNECT_ERROR.
 
         `first` is who this engine connection belongs to already: another person is refused.
@@ -112,7 +137,7 @@ class Door(Protocol):
     async def answer(
         self, principal: Principal, namespace: str, event: str, payload: object
     ) -> bytes:
-        """Run a command and give its ack as JSON."""
+        """Run a command and give its ack as JSON; an `Offence` if it made no sense."""
         ...
 
     def refuse(self, error: Exception) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from chatserver.kernel.clock import Clock
 from chatserver.realtime.hub import Hub, Listener
 from chatserver.realtime.packets import event_packet
 from chatserver.realtime.recovery import Recovery
-from chatserver.realtime.session import own_fact
+from chatserver.realtime.standing import own_fact
 
 log = structlog.get_logger(__name__)
 

@@ -12,7 +12,7 @@ from chatserver.kernel.errors import DomainError
 from chatserver.realtime.hub import Connection
 from chatserver.realtime.packets import event_packet
 from chatserver.realtime.presence import OFFLINE, Presence, Status
-from chatserver.realtime.session import own_fact
+from chatserver.realtime.standing import own_fact
 
 # Above this only the number is told.
 NAMED: Final = 200

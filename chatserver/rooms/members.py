@@ -97,6 +97,14 @@ class MemberService:
         room, me = await self._service.locked(principal, command.room_id, needed="moderator")
         target = await self._member(principal, room, command.user_id)
         _require_rank(me, target.role)
+        self._recorder.audit(
+            room.client_id,
+            principal,
+            "member.remove",
+            f"user:{command.user_id}",
+            room_id=room.id,
+            role=target.role,
+        )
         return await self._dismiss(principal, room, target, command.user_id, "removed")
 
     async def update(self, principal: Principal, command: UpdateMember) -> MemberOut:
@@ -115,6 +123,15 @@ class MemberService:
             setattr(target, name, value)
         if command.role is not None and command.role != target.role:
             _require_rank(me, command.role, target.role)
+            self._recorder.audit(
+                room.client_id,
+                principal,
+                "member.update",
+                f"user:{command.user_id}",
+                room_id=room.id,
+                role=command.role,
+                was=target.role,
+            )
             target.role = command.role
             self._recorder.record(
                 member_fact(

@@ -11,6 +11,7 @@ import structlog
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Middleware
 
+from chatserver.infra.token_buckets import Level
 from chatserver.kernel.errors import (
     DomainError,
     MethodNotAllowedError,
@@ -18,6 +19,7 @@ from chatserver.kernel.errors import (
     RouteNotFoundError,
 )
 from chatserver.kernel.principal import Principal
+from chatserver.kernel.wire import Lines
 from chatserver.transport import refusals
 from chatserver.transport.errors import (
     MalformedRequestError,
@@ -25,16 +27,21 @@ from chatserver.transport.errors import (
     OriginRefusedError,
     SlowBodyError,
 )
+from chatserver.transport.limits import Told, limit_field, policy_field
 from chatserver.transport.tracing import Trace, trace_of
 
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 TRACE: Final = web.RequestKey("trace", Trace)
+Standing: TypeAlias = Callable[[web.Request], list[Level]]
+# What is left to the caller, told when the answer is written.
+TOLD: Final = web.RequestKey("told", Told)
 PRINCIPAL: Final = web.RequestKey("principal", Principal)
 # Set by handlers that balancers and probes call all day.
 QUIET: Final = web.RequestKey("quiet", bool)
 
 PROBLEM: Final = "application/problem+json"
+LINES: Final = "application/x-ndjson"
 _OF_STATUS: Final[dict[int, type[DomainError]]] = {
     HTTPStatus.FORBIDDEN: OriginRefusedError,  # only aiohttp-cors says it
     HTTPStatus.NOT_FOUND: RouteNotFoundError,
@@ -51,6 +58,11 @@ def json_answer(body: bytes, status: int = HTTPStatus.OK) -> web.Response:
     return web.Response(body=body, status=status, content_type="application/json")
 
 
+def lines_answer(lines: Lines) -> web.Response:
+    """Answer one JSON object a line, sent while it is read. A broken one ends without its end."""
+    return web.Response(body=aiter(lines), content_type=LINES)
+
+
 def refuse(error: DomainError, trace_id: str) -> web.Response:
     """Answer a refusal as `application/problem+json`, with the headers that belong to it."""
     return _problem(refusals.problem(refusals.refusal(error, trace_id), error.title))
@@ -61,8 +73,11 @@ def give_up(trace_id: str) -> web.Response:
     return _problem(refusals.problem(refusals.bug(trace_id), "Internal error."))
 
 
-def answers(*, bypass: tuple[str, ...] = ()) -> Middleware:
-    """Make the middleware. Paths that begin with one of `bypass` answer for themselves."""
+def answers(*, bypass: tuple[str, ...] = (), standing: Standing | None = None) -> Middleware:
+    """Make the middleware. Paths that begin with one of `bypass` answer for themselves.
+
+    `standing` tells the limits of a caller of whom no more is known than his address.
+    """
 
     @web.middleware
     async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -75,6 +90,7 @@ def answers(*, bypass: tuple[str, ...] = ()) -> Middleware:
         ):
             response = await _answered(request, handler, trace.trace_id)
             finish(response, trace)
+            _tell_limits(request, response, standing)
             _log(request, response.status, time.monotonic() - started)
         return response
 
@@ -123,6 +139,17 @@ def finish(response: web.StreamResponse, trace: Trace) -> None:
     response.headers["X-Request-Id"] = trace.request_id
     response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers.setdefault(hdrs.CACHE_CONTROL, "no-store")
+
+
+def _tell_limits(
+    request: web.Request, response: web.StreamResponse, standing: Standing | None
+) -> None:
+    if standing is None or response.prepared or request.get(QUIET):
+        return
+    told = request.get(TOLD)
+    levels = standing(request) if told is None else told.levels()
+    response.headers["RateLimit-Policy"] = policy_field(levels)
+    response.headers["RateLimit"] = limit_field(levels)
 
 
 def _log(request: web.Request, status: int, seconds: float) -> None:

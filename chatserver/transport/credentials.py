@@ -84,6 +84,12 @@ def check_origin(principal: Principal, origin: str | None) -> None:
         raise OriginRefusedError
 
 
+def caller_of(request: web.Request, trusted: Sequence[Network]) -> str:
+    """Tell the address of a request's caller; `Forwarded` is believed nobody."""
+    forwarded_for = ",".join(request.headers.getall("X-Forwarded-For", ()))
+    return address_of(request.remote, forwarded_for, trusted)
+
+
 def address_of(remote: str | None, forwarded_for: str, trusted: Sequence[Network]) -> str:
     """Tell the address of the caller: the last hop that none of our own proxies vouches for.
 

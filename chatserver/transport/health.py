@@ -14,6 +14,7 @@ import orjson
 import structlog
 from aiohttp import web
 
+from chatserver.realtime.engine import Realtime
 from chatserver.transport.answers import QUIET, json_answer
 
 CONNECT_S: Final = 3.0
@@ -175,3 +176,27 @@ def _say(
     )
     response.headers["Cache-Control"] = "no-cache, no-store"
     return response
+
+
+class BusProbe:
+    """Redis away for everyone is `degraded`: the log repairs, only slower."""
+
+    name = "bus"
+
+    def __init__(self, realtime: Realtime) -> None:
+        self._realtime = realtime
+
+    async def state(self) -> State:
+        return State.READY if self._realtime.bus.healthy else State.DEGRADED
+
+
+class DrainProbe:
+    """A node that is going takes nobody new."""
+
+    name = "draining"
+
+    def __init__(self, realtime: Realtime) -> None:
+        self._realtime = realtime
+
+    async def state(self) -> State:
+        return State.UNREADY if self._realtime.server.draining else State.READY

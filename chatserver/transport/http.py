@@ -7,23 +7,25 @@ from typing import Any, Final
 import structlog
 from aiohttp import hdrs, web
 
+from chatserver.infra.audit import ADDRESS
 from chatserver.kernel.errors import (
     ErrorKind,
     PayloadInvalidError,
 )
 from chatserver.kernel.principal import Principal
-from chatserver.kernel.wire import Answer, Request
+from chatserver.kernel.wire import Answer, Lines, Request
 from chatserver.transport import bodies, idempotency
-from chatserver.transport.answers import PRINCIPAL, TRACE, json_answer
+from chatserver.transport.answers import PRINCIPAL, TOLD, TRACE, json_answer, lines_answer
 from chatserver.transport.credentials import (
     Identify,
     Network,
     Sender,
-    address_of,
+    caller_of,
     check_origin,
     refuse_key_in_query,
     token_of,
 )
+from chatserver.transport.limits import Gate, Told
 from chatserver.transport.registry import Operation, Registry, Route, admit, parse, run
 
 PREFIX: Final = "/api/v1"
@@ -41,11 +43,13 @@ class RestDoor:
         identify: Identify,
         store: idempotency.Store,
         trusted_proxies: Sequence[Network] = (),
+        gate: Gate | None = None,
     ) -> None:
         self._registry = registry
         self._identify = identify
         self._store = store
         self._trusted_proxies = trusted_proxies
+        self._gate = gate
 
     def attach(self, app: web.Application) -> None:
         """Add the routes. Fixed paths come first: `/rooms/all` is no room called `all`."""
@@ -60,20 +64,28 @@ class RestDoor:
     async def admitted(self, request: web.Request, operation: Operation) -> Principal:
         """Tell who asks, and that he may."""
         sender = Sender(
-            address=address_of(
-                request.remote,
-                ",".join(request.headers.getall("X-Forwarded-For", ())),
-                self._trusted_proxies,
-            ),
+            address=caller_of(request, self._trusted_proxies),
             origin=request.headers.get(hdrs.ORIGIN),
             client_slug=request.headers.get("X-Client"),
         )
+        ADDRESS.set(sender.address)
         principal = await self._identify(token_of(request), sender)
         request[PRINCIPAL] = principal
         structlog.contextvars.bind_contextvars(client=principal.client_slug)
+        if self._gate is not None:
+            await self._count(self._gate, request, principal, operation)
         check_origin(principal, sender.origin)
         admit(operation, principal)
         return principal
+
+    @staticmethod
+    async def _count(
+        gate: Gate, request: web.Request, principal: Principal, operation: Operation
+    ) -> None:
+        await gate.book.load(principal.client_id)
+        buckets = gate.buckets(principal, "requests", operation.name)
+        request[TOLD] = Told(lambda: gate.levels(buckets))
+        await gate.spend(principal, buckets, operation.name)
 
     async def once(
         self, request: web.Request, principal: Principal, sent: dict[str, Any], entry: "_Entry"
@@ -136,6 +148,8 @@ class _Entry:
 
     async def run(self, principal: Principal, asked: Request) -> web.Response:
         given = await run(self._operation, principal, asked)
+        if isinstance(given, Lines):
+            return lines_answer(given)
         return json_answer(given.__pydantic_serializer__.to_json(given), self._status(given))
 
     def _status(self, given: Answer) -> int:

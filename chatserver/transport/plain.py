@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,14 +18,13 @@ from chatserver.kernel.errors import (
     PayloadTooLargeError,
     RateLimitedError,
 )
-from chatserver.kernel.principal import Principal
 from chatserver.realtime import shapes
+from chatserver.realtime.commands import lane_of
 from chatserver.realtime.current import CONNECTION
 from chatserver.realtime.hub import Connection
-from chatserver.realtime.lanes import Lanes
 from chatserver.realtime.packets import Outgoing, event_packet
-from chatserver.realtime.ports import Door, Handshake
-from chatserver.realtime.session import own_fact
+from chatserver.realtime.ports import Door, Handshake, Offence
+from chatserver.realtime.standing import Standing, own_fact
 
 MAX_WAITING: Final = 1 << 20
 MAX_COMMAND: Final = 128 * 1024
@@ -154,7 +154,7 @@ class Outlet:
         self.bytes = sum(max(LEAST, len(frame)) for frame, _ in kept)
 
 
-class PlainSession:
+class PlainSession(Standing):
     """What the server knows about one plain connection; the engine ends it like its own."""
 
     def __init__(
@@ -164,18 +164,14 @@ class PlainSession:
         handshake: Handshake,
         door: Door,
     ) -> None:
+        super().__init__(handshake)
         self.socket = socket
-        self.handshake = handshake
-        self.connections: dict[str, Connection] = {}
-        self.lanes = Lanes()
-        self.ended = False
         self.ending = False
         self.outlet = Outlet(self._full)
         self.on_slow: Callable[[PlainSession], None] = lambda _: None
+        self.on_offence: Callable[[PlainSession], None] = lambda _: None
         self._transport = transport
         self._door = door
-        self._principals: dict[int, Principal] = {}
-        self._deadline: asyncio.TimerHandle | None = None
         self._leaving: asyncio.Task[None] | None = None
         self._code = TRY_AGAIN
         self._writer = asyncio.create_task(self._write())
@@ -185,24 +181,18 @@ class PlainSession:
         if self._deadline is None:
             self._deadline = asyncio.get_running_loop().call_later(within_s, self._silent)
 
-    def accepted_as(self, principal: Principal) -> None:
-        self._principals[id(principal)] = principal
-
     def enter(self, connection: Connection) -> None:
         self.connections[connection.namespace] = connection
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
-
-    def principals(self) -> list[Principal]:
-        """Whose credentials this connection was accepted with."""
-        return list(self._principals.values())
+        if not self.in_limbo:
+            self.has_namespace()
 
     def run(self, connection: Connection, frame: Frame) -> None:
         """Run a command in its lane and answer it."""
         if frame.size > MAX_COMMAND:
             self.refuse(frame, PayloadTooLargeError(f"A command may have {MAX_COMMAND} bytes."))
+            self.on_offence(self)
             return
+        self.active_at = time.monotonic()
 
         async def work() -> None:
             CONNECTION.set(connection)
@@ -212,8 +202,10 @@ class PlainSession:
             if frame.id is not None:
                 # `answer` is `{"ok": …}` already: the id goes in front.
                 self.outlet.put(b'{"id":%b,%b' % (frame.id, answer[1:]))
+            if isinstance(answer, Offence):
+                self.on_offence(self)
 
-        if not self.lanes.submit(_lane(frame.data), frame.size, work):
+        if not self.lanes.submit(lane_of(frame.data), frame.size, work):
             limited = RateLimitedError("Too many commands wait already.", retry_after_ms=1000)
             self.refuse(frame, limited)
 
@@ -233,6 +225,7 @@ class PlainSession:
         if self.ended:
             return
         self.ended = True
+        self.has_namespace()
         first = next(iter(self.connections), None)
         if first is not None:
             told = {"code": code, "reason": reason, "reconnect": reconnect, "after_ms": after_ms}
@@ -266,14 +259,6 @@ class PlainSession:
             async with asyncio.timeout(FINISH_S):
                 await asyncio.wait({self._writer})
         await self.socket.close(code=code, message=reason)
-
-    def leave(self) -> list[Connection]:
-        """Forget all namespaces, giving each."""
-        self.ended = True
-        if self._deadline is not None:
-            self._deadline.cancel()
-        connections, self.connections = self.connections, {}
-        return list(connections.values())
 
     async def close(self) -> None:
         self.outlet.finish()
@@ -310,11 +295,3 @@ class PlainSession:
                     await self.outlet.filled.wait()
             if self.ending:
                 await self.socket.close(code=self._code)
-
-
-def _lane(data: dict[str, Any]) -> str:
-    for name in ("room_id", "message_id"):
-        key = data.get(name)
-        if isinstance(key, str):
-            return key
-    return ""

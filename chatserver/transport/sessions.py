@@ -2,6 +2,8 @@
 
 from typing import Any, Final, Literal
 
+from pydantic import Field
+
 from chatserver.kernel.wire import Answer, Id, Timestamp
 from chatserver.transport.registry import FactSpec
 
@@ -41,6 +43,30 @@ class SessionClosing(Answer):
     after_ms: int
 
 
+class AuthRotated(Answer):
+    """The key to use from now on. Keep it before using it; it is shown on this connection once."""
+
+    key: str = Field(repr=False)
+    key_id: Id
+    expires_at: Timestamp
+
+
+class AuthExpiring(Answer):
+    """When the credential ends, and until when `auth.refresh` is still taken on this connection."""
+
+    expires_at: Timestamp
+    refresh_before: Timestamp
+
+
+class ReuseDetected(Answer):
+    """Which device's keys were ended, and by which door the used-up key's successor was taken."""
+
+    device_id: str
+    key_id: Id
+    successor_id: Id | None
+    door: str | None
+
+
 _EACH: Final = ("/rooms", "/chat", "/notifications")
 FACTS: Final = (
     FactSpec(
@@ -56,5 +82,26 @@ FACTS: Final = (
         SessionClosing,
         sequenced=False,
         summary="The connection is about to be closed. To one namespace of it.",
+    ),
+    FactSpec(
+        "auth.rotated",
+        _EACH,
+        AuthRotated,
+        sequenced=False,
+        summary="The key that follows the one presented. To one namespace, once per connection.",
+    ),
+    FactSpec(
+        "auth.expiring",
+        _EACH,
+        AuthExpiring,
+        sequenced=False,
+        summary="The credential ends soon: send `auth.refresh`. To one namespace.",
+    ),
+    FactSpec(
+        "auth.reuse_detected",
+        ("/chat",),
+        ReuseDetected,
+        sequenced=False,
+        summary="A used-up key of one of your devices came back: that device must log in again.",
     ),
 )

@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 from uuid import uuid4
 
 import orjson
@@ -10,42 +10,57 @@ import structlog
 
 from chatserver.kernel import content
 from chatserver.kernel.clock import Clock, rfc3339, utc_now
-from chatserver.kernel.errors import DomainError, EventUnknownError, PayloadInvalidError
+from chatserver.kernel.errors import (
+    DomainError,
+    EventUnknownError,
+    PayloadInvalidError,
+    PayloadTooLargeError,
+)
 from chatserver.kernel.principal import Principal, Scope
-from chatserver.realtime.ports import Handshake, Refused
+from chatserver.realtime.ports import Accepted, Handshake, Offence, Refused
+from chatserver.transport.limits import Gate
 from chatserver.transport.refusals import bug, refusal
 from chatserver.transport.registry import Registry, call
 
 log = structlog.get_logger(__name__)
 
-# (handshake, token, device id, client slug) to principal; raises a DomainError to refuse.
+# (handshake, token, device id, client slug) to who it is; raises a DomainError to refuse.
 Authenticate: TypeAlias = Callable[
-    [Handshake, str | None, str | None, str | None], Awaitable[Principal]
+    [Handshake, str | None, str | None, str | None], Awaitable[Accepted]
 ]
+# All that an expired credential may still do.
+REFRESH: Final = "auth.refresh"
+# What no working client sends.
+OFFENCES: Final = (PayloadInvalidError, PayloadTooLargeError, EventUnknownError)
 
 
 class SocketDoor:
     """What the engine asks; see `realtime.ports.Door`.
 
-    `foreign` is the refusal for a second credential that belongs to somebody else, `scopes` what
-    a key must have to connect each namespace.
+    `foreign` is the refusal for a second credential that belongs to somebody else, `expired` that
+    for whatever else than a refresh comes with a credential whose time is over; `scopes` is what a
+    key must have to connect each namespace.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what the door asks of everybody else
         self,
         *,
         registry: Registry,
         authenticate: Authenticate,
         foreign: type[DomainError],
-        limits: Mapping[str, Any],
+        expired: type[DomainError],
+        limits: Callable[[Principal], Mapping[str, Any]],
         features: Mapping[str, Any],
         scopes: Mapping[str, Scope],
+        gate: Gate | None = None,
         clock: Clock = utc_now,
     ) -> None:
         self._registry = registry
         self._authenticate = authenticate
         self._foreign = foreign
-        self._limits = dict(limits)
+        self._expired = expired
+        self._limits = limits
+        self._gate = gate
         self._features = dict(features)
         self._scopes = dict(scopes)
         self._clock = clock
@@ -54,7 +69,7 @@ class SocketDoor:
 
     async def accept(
         self, namespace: str, handshake: Handshake, auth: object, first: Principal | None
-    ) -> Principal:
+    ) -> Accepted:
         """Authenticate a connect.
 
         Raises:
@@ -63,10 +78,7 @@ class SocketDoor:
         trace_id = uuid4().hex
         with structlog.contextvars.bound_contextvars(trace_id=trace_id):
             try:
-                principal = await self._accept(handshake, auth, first)
-                # Being connected is reading: facts come by themselves.
-                principal.require(self._scopes[namespace])
-                return principal
+                return await self._accept(namespace, handshake, auth, first)
             except Exception as error:
                 explained = _explain(error, trace_id, "connect_failed", namespace=namespace)
                 raise Refused(explained) from error
@@ -86,7 +98,8 @@ class SocketDoor:
                 )
                 known = self._registry.command(namespace, event) is not None
                 self.answered(event if known else "unknown", explained["code"])
-                return orjson.dumps({"ok": False, "error": explained})
+                refused = orjson.dumps({"ok": False, "error": explained})
+                return Offence(refused) if isinstance(error, OFFENCES) else refused
 
     def refuse(self, error: Exception) -> dict[str, Any]:
         return _explain(error, uuid4().hex, "connection_failed")
@@ -97,39 +110,46 @@ class SocketDoor:
             "resumed": False,
             "server_time": rfc3339(self._clock()),
             "user": {"user_id": principal.external_id, "display_name": principal.display_name},
-            "auth": {
-                "key_id": principal.key_id,
-                "scopes": sorted(principal.scopes),
-                "expires_at": _moment(principal.expires_at),
-                "device_id": principal.device_id or None,
-            },
-            "limits": self._limits,
+            "auth": auth_of(principal),
+            "limits": dict(self._limits(principal)),
             "features": self._features,
         }
 
     async def _accept(
-        self, handshake: Handshake, auth: object, first: Principal | None
-    ) -> Principal:
+        self, namespace: str, handshake: Handshake, auth: object, first: Principal | None
+    ) -> Accepted:
         content.check(auth)
         members = auth if isinstance(auth, dict) else {}
-        principal = await self._authenticate(
+        accepted = await self._authenticate(
             handshake,
             _text(members, "token"),
             _text(members, "device_id"),
             _text(members, "client"),
         )
-        if first is not None and _person(first) != _person(principal):
+        if first is not None and _person(first) != _person(accepted.principal):
             raise self._foreign
-        return principal
+        if first is not None and accepted.in_limbo:
+            raise self._expired
+        # Being connected is reading: facts come by themselves.
+        accepted.principal.require(self._scopes[namespace])
+        return accepted
 
     async def _run(
         self, principal: Principal, namespace: str, event: str, payload: object
     ) -> bytes:
+        if self._gate is not None:
+            await self._gate.command(principal, event)
         operation = self._registry.command(namespace, event)
+        if event != REFRESH and self._is_over(principal):
+            raise self._expired("The credential has expired. Only auth.refresh is taken now.")
         if operation is None:
             raise EventUnknownError
         done = await call(operation, principal, payload)
         return b'{"ok":true,"data":%b}' % done.__pydantic_serializer__.to_json(done)
+
+    def _is_over(self, principal: Principal) -> bool:
+        ends = principal.expires_at
+        return ends is not None and ends <= self._clock().timestamp()
 
 
 def _explain(error: Exception, trace_id: str, event: str, **where: str) -> dict[str, Any]:
@@ -148,6 +168,16 @@ def _text(members: dict[str, Any], name: str) -> str | None:
 
 def _person(principal: Principal) -> tuple[object, ...]:
     return (principal.client_id, principal.user_id)
+
+
+def auth_of(principal: Principal) -> dict[str, Any]:
+    """Say what a connection goes on with; see `transport.sessions.SessionAuth`."""
+    return {
+        "key_id": principal.key_id,
+        "scopes": sorted(principal.scopes),
+        "expires_at": _moment(principal.expires_at),
+        "device_id": principal.device_id or None,
+    }
 
 
 def _moment(at: float | None) -> str | None:

@@ -11,17 +11,14 @@ from chatserver.kernel.errors import (
     DrainingError,
     EventUnknownError,
     PayloadInvalidError,
-    UnavailableError,
 )
 from chatserver.kernel.ids import uuid7
-from chatserver.kernel.principal import Principal
-from chatserver.realtime.admission import Admission, retry_after_ms
+from chatserver.realtime.admission import retry_after_ms
+from chatserver.realtime.driver import AddressOf, remote_of
 from chatserver.realtime.engine import Realtime
 from chatserver.realtime.errors import NamespaceUnknownError
 from chatserver.realtime.hub import Connection
-from chatserver.realtime.packets import event_packet
 from chatserver.realtime.ports import Door, Handshake, Refused
-from chatserver.realtime.session import own_fact
 from chatserver.transport.errors import MalformedRequestError
 from chatserver.transport.plain import BadFrameError, Frame, PlainSession
 
@@ -31,7 +28,6 @@ PATH: Final = "/api/v1/websocket"
 MAX_FRAME: Final = 256 * 1024
 PING_S: Final = 25.0
 FIRST_S: Final = 10.0
-CONNECT_S: Final = 5.0
 CLOSE_S: Final = 2.0
 # Closed for good reason, as 4000…4999 are an application's own: the frame before says which.
 REFUSED: Final = 4001
@@ -46,14 +42,15 @@ class WebSocketDoor:
         realtime: Realtime,
         door: Door,
         namespaces: tuple[str, ...],
-        admission: Admission,
+        address_of: AddressOf = remote_of,
         clock: Clock = utc_now,
         first_s: float = FIRST_S,
     ) -> None:
         self._realtime = realtime
         self._door = door
         self._namespaces = namespaces
-        self._admission = admission
+        self._address_of = address_of
+        self._entrance = realtime.entrance
         self._clock = clock
         self._first_s = first_s
 
@@ -68,15 +65,20 @@ class WebSocketDoor:
         )
         if not socket.can_prepare(request):
             raise MalformedRequestError("This path takes WebSockets.")
+        address = self._address_of(request)
+        self._entrance.check_address(address)
+        await self._entrance.admission.look()
         await socket.prepare(request)
-        headers = {name.lower(): value for name, value in request.headers.items()}
-        handshake = Handshake(headers, request.remote or "", headers.get("origin"))
+        handshake = Handshake.of(request.headers, address)
         session = PlainSession(socket, request.transport, handshake, self._door)
+        session.on_offence = self._entrance.offended
         self._realtime.join(session)
+        self._entrance.opened(session)
         try:
             await self._converse(session)
         finally:
             self._realtime.part(session)
+            self._entrance.left(session)
             for connection in session.leave():
                 self._realtime.leave(connection)
             await session.close()
@@ -102,6 +104,7 @@ class WebSocketDoor:
         """Handle one frame; False when the connection ends with it."""
         if frame.problem is not None:
             session.refuse(frame, PayloadInvalidError.of(*frame.problem))
+            self._entrance.offended(session)
         elif frame.event == "connect":
             return await self._connect(session, frame)
         elif frame.event == "disconnect":
@@ -138,8 +141,9 @@ class WebSocketDoor:
         if connected:
             session.answer(frame, {"namespaces": connected})
             for namespace in connected:
-                self._open(session.connections[namespace])
+                self._open(session, namespace)
             return True
+        await asyncio.sleep(self._entrance.refusal_delay_s())
         session.answer_refusal(frame, refusal or self._door.refuse(NamespaceUnknownError()))
         if session.connections:
             return True
@@ -151,40 +155,22 @@ class WebSocketDoor:
             raise DrainingError(retry_after_ms=retry_after_ms())
         if namespace not in self._namespaces:
             raise NamespaceUnknownError
-        async with self._admission.place():
-            try:
-                async with asyncio.timeout(CONNECT_S):
-                    principal = await self._authenticate(session, namespace, auth)
-                    connection = Connection(
-                        namespace, principal, uuid7().hex, session.outlet, session
-                    )
-                    try:
-                        await self._realtime.enter(connection)
-                    except BaseException:
-                        self._realtime.leave(connection)
-                        raise
-            except TimeoutError as error:
-                raise UnavailableError from error
+        connection = await self._entrance.let_in(
+            session,
+            namespace,
+            auth,
+            lambda principal: Connection(
+                namespace, principal, uuid7().hex, session.outlet, session
+            ),
+        )
         session.enter(connection)
 
-    async def _authenticate(
-        self,
-        session: PlainSession,
-        namespace: str,
-        auth: Any,  # noqa: ANN401
-    ) -> Principal:
-        principal = await self._door.accept(
-            namespace, session.handshake, auth, next(iter(session.principals()), None)
-        )
-        session.accepted_as(principal)
-        return principal
-
-    def _open(self, connection: Connection) -> None:
-        if connection.is_open:
+    def _open(self, session: PlainSession, namespace: str) -> None:
+        connection = session.connections.get(namespace)
+        if connection is None or connection.is_open or session.in_limbo:
             return
-        welcome = self._door.welcome(connection.principal, connection.session_id)
-        ready = own_fact(self._clock, "session.ready", welcome)
-        connection.open(event_packet(connection.namespace, "session.ready", ready))
+        connection.open(self._entrance.ready(connection))
+        session.tell_rotated(self._clock)
 
     def _disconnect(self, session: PlainSession, frame: Frame) -> None:
         connection = session.connections.pop(frame.namespace or "", None)

@@ -5,6 +5,14 @@ from collections.abc import Iterable
 from chatserver.kernel.errors import DomainError, ErrorKind, Issue
 
 
+class UserErasingError(DomainError):
+    """The name is free again once the report says so; until then nobody may be given it."""
+
+    kind = ErrorKind.CONFLICT
+    code = "user.erasing"
+    title = "This user is being erased. Try again when the erasure is complete."
+
+
 class UserNotFoundError(DomainError):
     """No such user of this client, or none that this caller may look at."""
 

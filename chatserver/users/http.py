@@ -6,7 +6,7 @@ from chatserver.kernel.opening import Open
 from chatserver.kernel.paging import Page
 from chatserver.kernel.principal import Principal, Scope
 from chatserver.transport.registry import MASTER, Route, operation
-from chatserver.users.errors import UserNotFoundError
+from chatserver.users.errors import UserErasingError, UserNotFoundError
 from chatserver.users.schemas import UserKept, UserList, UserOut, UserPatch, UserPath, UserPut
 from chatserver.users.service import UserService
 
@@ -15,7 +15,7 @@ class UsersHttp:
     def __init__(self, users: Open[UserService]) -> None:
         self._users = users
 
-    @operation("user.put", UserPut, UserKept, callers=MASTER)
+    @operation("user.put", UserPut, UserKept, callers=MASTER, errors=(UserErasingError,))
     async def put(self, principal: Principal, command: UserPut) -> UserKept:
         """Make a user, or replace the profile of a known one.
 

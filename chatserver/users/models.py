@@ -34,5 +34,7 @@ class User(SQLModel, table=True):
     )
     rooms_changed_at: datetime | None = Field(default=None, sa_column=time_column(nullable=True))
     revoked_before: datetime | None = Field(default=None, sa_column=time_column(nullable=True))
+    # Set when an erasure was asked for: the person is gone for every caller, the row is not yet.
+    erasing_at: datetime | None = Field(default=None, sa_column=time_column(nullable=True))
     created_at: datetime = Field(default=None, sa_column=time_column(default_now=True))
     updated_at: datetime = Field(default=None, sa_column=time_column(default_now=True))

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from chatserver.kernel.paging import Page, PageRequest
 from chatserver.kernel.principal import Principal
-from chatserver.users.errors import UserNotFoundError
+from chatserver.users.errors import UserErasingError, UserNotFoundError
 from chatserver.users.models import User
 from chatserver.users.schemas import UserKept, UserList, UserOut, UserPatch, UserPath, UserPut
 
@@ -16,7 +16,7 @@ class Users(Protocol):
 
     async def put(
         self, client_id: UUID, external_id: str, profile: dict[str, Any]
-    ) -> tuple[User, bool]: ...
+    ) -> tuple[User, bool] | None: ...
 
     async def change(
         self, client_id: UUID, external_id: str, changes: dict[str, Any]
@@ -47,7 +47,10 @@ class UserService:
             "avatar_url": command.avatar_url,
             "details": command.metadata or {},
         }
-        user, is_new = await self._users.put(principal.client_id, command.external_id, profile)
+        kept = await self._users.put(principal.client_id, command.external_id, profile)
+        if kept is None:
+            raise UserErasingError
+        user, is_new = kept
         return UserKept.of(shown(user), is_new=is_new)
 
     async def get(self, principal: Principal, command: UserPath) -> UserOut:
@@ -94,13 +97,19 @@ class UserService:
         return known[external_id]
 
     async def ensure(self, client_id: UUID, external_ids: Collection[str]) -> dict[str, UUID]:
-        """Find many users at once and make those that are missing."""
+        """Find many users at once and make those that are missing.
+
+        Raises:
+            UserErasingError: one of them is being erased.
+        """
         wanted = set(external_ids)
         known = await self._users.ids(client_id, wanted)
         missing = wanted - known.keys()
         if missing:
             await self._users.add_missing(client_id, missing)
             known |= await self._users.ids(client_id, missing)
+        if wanted - known.keys():
+            raise UserErasingError
         return known
 
     async def locked(self, principal: Principal, external_id: str) -> User:
@@ -126,11 +135,17 @@ class UserService:
         return shown(_known(await self._users.find(principal.client_id, principal.external_id)))
 
     async def entered(self, client_id: UUID, external_id: str) -> User:
-        """Find or make a user, locked like `locked`."""
+        """Find or make a user, locked like `locked`.
+
+        Raises:
+            UserErasingError: somebody of this name is being erased.
+        """
         user = await self._users.lock(client_id, external_id)
         if user is None:
             await self._users.add_missing(client_id, [external_id])
-            user = _known(await self._users.lock(client_id, external_id))
+            user = await self._users.lock(client_id, external_id)
+        if user is None:
+            raise UserErasingError
         return user
 
     async def revoke(self, user: User) -> None:

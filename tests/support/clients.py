@@ -66,7 +66,8 @@ class Api:
             method, self._url + path, data=data, headers=all_headers, params=query
         ) as answer:
             text = await answer.read()
-            said = orjson.loads(text) if "json" in answer.content_type and text else text.decode()
+            is_json = answer.content_type.endswith(("/json", "+json")) and text
+            said = orjson.loads(text) if is_json else text.decode()
             return Answer(answer.status, said, dict(answer.headers))
 
     async def get(self, path: str, **query: Any) -> Answer:

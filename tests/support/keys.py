@@ -7,22 +7,37 @@ from uuid import UUID
 import pytest
 from sqlalchemy import text
 
-from chatserver.api_keys.identity import Identifier
+from chatserver.api_keys.errors import AuthExpiredError, AuthReuseDetectedError
+from chatserver.api_keys.identity import Arrival, Identifier
+from chatserver.api_keys.models import StoredScopedKey
 from chatserver.api_keys.policies import KeyLife
 from chatserver.api_keys.repository import KeyFamilyRepository, ScopedKeyLookup
+from chatserver.api_keys.rotation import ReuseAlarm, Rotation
 from chatserver.api_keys.schemas import LoggedIn, Login
 from chatserver.api_keys.service import ApiKeyService
-from chatserver.clients.repository import ClientKeyRepository, ClientRepository, MasterKeyLookup
+from chatserver.api_keys.tokens import Person, SignedTokens
+from chatserver.clients.issuers import Issuers
+from chatserver.clients.repository import (
+    ClientKeyRepository,
+    ClientRepository,
+    IssuerLookup,
+    IssuerRepository,
+    MasterKeyLookup,
+)
 from chatserver.clients.schemas import ClientCreate
 from chatserver.clients.service import ClientService, MasterKeyService
+from chatserver.infra.addresses import Reach, target_of
 from chatserver.infra.database import Database
 from chatserver.infra.lazily import LazyNotes
-from chatserver.infra.secrets import KeyHasher
+from chatserver.infra.public_keys import PublicKey
+from chatserver.infra.secrets import KeyHasher, SecretBox
 from chatserver.infra.slow_hash import SlowHasher
 from chatserver.infra.unit_of_work import UnitOfWork, Units
+from chatserver.kernel.clock import utc_now
+from chatserver.kernel.events import Committed
 from chatserver.kernel.principal import Caller, Principal
 from chatserver.realtime.ports import Closing
-from chatserver.users.repository import UserRepository
+from chatserver.users.repository import UserLookup, UserRepository
 from chatserver.users.service import UserService
 from tests.support.servers import Database as Address
 
@@ -50,6 +65,7 @@ class KeyHouse:
         self.life = life
         self.closings: list[Closing] = []
         self.rechecked: list[UUID] = []
+        self.told: list[Committed] = []
         self.hasher = KeyHasher(address.secrets.key_pepper)
         self.slow = SlowHasher(cost=4)
         self.lookup = ScopedKeyLookup(self.database, idle=life.idle)
@@ -57,18 +73,35 @@ class KeyHouse:
         self.counted = Counted(self.lookup)
         self.scoped_use = LazyNotes(self.lookup.touch)
         self.master_use = LazyNotes(self.masters.touch)
+        self.box = SecretBox.from_text(["seal"])
+        self.people = UserLookup(self.database)
+        self.signing: dict[str, PublicKey] = {}
+        self.rotation = Rotation(
+            families=self.counted,
+            hasher=self.hasher,
+            box=self.box,
+            life=life,
+            alarm=self._alarm,
+        )
         self.identifier = Identifier(
             operator_key=address.secrets.operator_key,
             hasher=self.hasher,
             slow=self.slow,
             masters=self.masters,
-            scoped=self.counted,
+            scoped=self.lookup,
+            rotation=self.rotation,
+            bearers=SignedTokens(
+                issuers=IssuerLookup(self.database),
+                people=self._person,
+                find_key=self._find_key,
+                clock=utc_now,
+            ),
             used=self._used,
         )
         units = Units(
             self.database,
             generation=lambda: 1,
-            publish=lambda _: None,
+            publish=self.told.extend,
             has_later=lambda _: False,
             ring=lambda: None,
         )
@@ -76,6 +109,7 @@ class KeyHouse:
         self.open_master_keys = units.open(self._master_keys)
         self.open_users = units.open(self._user_service)
         self.open_keys = units.open(self._keys)
+        self.open_alarm = units.open(self._reuse_alarm)
 
     def _used(self, principal: Principal) -> None:
         (self.master_use if principal.is_master else self.scoped_use).note(principal.kid)
@@ -97,6 +131,7 @@ class KeyHouse:
         return ClientService(
             clients=ClientRepository(work.session),
             keys=self._master_keys(work),
+            issuers=Issuers(issuers=IssuerRepository(work.session), check_url=self._check_url),
             recorder=work,
             kick=self.kick,
             lifetimes_changed=self._note_lifetimes,
@@ -113,10 +148,31 @@ class KeyHouse:
             families=KeyFamilyRepository(work.session),
             users=self._user_service(work),
             hasher=self.hasher,
+            box=self.box,
             recorder=work,
             kick=self.kick,
             life=self.life,
         )
+
+    def _reuse_alarm(self, work: UnitOfWork) -> ReuseAlarm:
+        return ReuseAlarm(families=KeyFamilyRepository(work.session), recorder=work, kick=self.kick)
+
+    async def _alarm(self, stored: StoredScopedKey, reuse: AuthReuseDetectedError) -> None:
+        async with self.open_alarm() as alarm:
+            await alarm.raise_alarm(stored, reuse)
+
+    async def _person(self, client_id: UUID, external_id: str) -> Person:
+        async with self.open_users() as users:
+            await users.ensure(client_id, [external_id])
+        found = await self.people.find(client_id, external_id)
+        assert found is not None
+        return Person(*found)
+
+    async def _find_key(self, url: str, kid: str | None, algorithm: str) -> PublicKey | None:
+        return self.signing.get(kid or "")
+
+    async def _check_url(self, url: str) -> None:
+        target_of(url, Reach())
 
     async def new_client(self, name: str = "Acme") -> tuple[Principal, str]:
         """Make a client; give who its master key is, and the key."""
@@ -129,8 +185,15 @@ class KeyHouse:
             return await keys.login(master, Login(external_id=external_id, **more))
 
     async def connect(self, token: object) -> Principal:
-        """Identify as a socket does: nothing is remembered."""
-        return await self.identifier.identify(token, door="socket")
+        """Connect as a socket does, and forget what is handed out."""
+        arrival = await self.identifier.connect(token)
+        if arrival.in_limbo:
+            raise AuthExpiredError  # good for a refresh, and for nothing that is asked for here
+        return arrival.principal
+
+    async def arrive(self, token: object, **more: Any) -> Arrival:
+        """Connect as a socket does."""
+        return await self.identifier.connect(token, **more)
 
     async def rows(self, statement: str, **values: Any) -> list[dict[str, Any]]:
         async with self.database.transaction() as session:

@@ -18,7 +18,14 @@ from chatserver.kernel.ids import uuid7
 from chatserver.kernel.principal import Caller, Principal
 from chatserver.realtime.engine import Realtime
 from chatserver.realtime.hub import Views
-from chatserver.realtime.ports import Changes, Handshake, Refused, Seat, Subscriptions
+from chatserver.realtime.ports import (
+    Accepted,
+    Changes,
+    Handshake,
+    Refused,
+    Seat,
+    Subscriptions,
+)
 from chatserver.realtime.publisher import BusSettings
 from chatserver.transport.refusals import bug, refusal
 
@@ -163,7 +170,7 @@ class NamingDoor:
 
     async def accept(
         self, namespace: str, handshake: Handshake, auth: object, first: Principal | None
-    ) -> Principal:
+    ) -> Accepted:
         await asyncio.sleep(self.accepting_s)
         if self.fault is not None:
             raise self.fault
@@ -174,7 +181,7 @@ class NamingDoor:
         found = principal(token.partition("#")[0])
         if first is not None and first.user_id != found.user_id:
             raise Refused(refusal(UnknownPersonError(), "trace"))
-        return found
+        return Accepted(principal=found)
 
     async def answer(
         self, principal: Principal, namespace: str, event: str, payload: object

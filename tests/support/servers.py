@@ -54,6 +54,8 @@ class Database:
             "OPERATOR_KEY": self.secrets.operator_key,
             "KEY_PEPPER": self.secrets.key_pepper,
             "SECRET_KEYS": self.secrets.secret_keys,
+            # Tests of refusals don't want to wait for them.
+            "CONNECT_REFUSAL_S": "0",
         }
 
     def environment(self) -> dict[str, str]:

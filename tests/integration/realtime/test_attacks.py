@@ -18,7 +18,7 @@ from chatserver.kernel.ids import uuid7
 from chatserver.kernel.principal import Principal, Scope
 from chatserver.kernel.wire import Answer, Request
 from chatserver.realtime import driver, engine_socket, lanes
-from chatserver.realtime.ports import Handshake
+from chatserver.realtime.ports import Accepted, Handshake
 from chatserver.transport.credentials import check_origin
 from chatserver.transport.registry import USER, Registry, command
 from chatserver.transport.sockets import SocketDoor
@@ -65,24 +65,25 @@ async def at(truth: Truth, valkey: TestValkey, echo: Echo) -> AsyncIterator[Node
 
     async def authenticate(
         handshake: Handshake, token: str | None, _: str | None, __: str | None
-    ) -> Principal:
+    ) -> Accepted:
         if not token:
             raise UnknownPersonError
         origins = (ALLOWED,) if token.startswith("browser") else ()
         found = dataclasses.replace(principal(token), scopes=frozenset(Scope), origins=origins)
         check_origin(found, handshake.origin)
-        return found
+        return Accepted(principal=found)
 
     door = SocketDoor(
         registry=registry,
         authenticate=authenticate,
         foreign=UnknownPersonError,
-        limits={},
+        expired=UnknownPersonError,
+        limits=lambda _: {},
         features={},
         scopes=dict.fromkeys(("/rooms", "/chat", "/notifications"), next(iter(Scope))),
     )
     async with node(truth, valkey.url, first_namespace_s=1.0) as started:
-        started.realtime.server._door = door
+        started.realtime.server._door = started.realtime.entrance._door = door
         yield started
         async with websocket(started) as peer:
             await peer.connect("survivor")

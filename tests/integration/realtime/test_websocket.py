@@ -28,7 +28,6 @@ def furnish(app: web.Application, realtime: Realtime, door: NamingDoor) -> None:
         realtime=realtime,
         door=door,
         namespaces=NAMESPACES,
-        admission=realtime.admission,
         first_s=0.5,
     ).attach(app)
 

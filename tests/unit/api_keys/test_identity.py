@@ -8,12 +8,21 @@ from chatserver.api_keys.errors import (
     AuthExpiredError,
     AuthInvalidError,
     AuthMissingError,
+    AuthReuseDetectedError,
     AuthRevokedError,
 )
 from chatserver.api_keys.identity import Door, Identifier
-from chatserver.api_keys.models import StoredScopedKey
+from chatserver.api_keys.models import StoredScopedKey, Successor
+from chatserver.api_keys.policies import Accepted, KeyLife
+from chatserver.api_keys.rotation import Rotation
 from chatserver.clients.models import StoredMasterKey
-from chatserver.infra.secrets import Key, KeyHasher, new_master_key, new_scoped_key
+from chatserver.infra.secrets import (
+    Key,
+    KeyHasher,
+    SecretBox,
+    new_master_key,
+    new_scoped_key,
+)
 from chatserver.kernel.errors import DomainError, UnavailableError
 from chatserver.kernel.ids import uuid7
 from chatserver.kernel.principal import Caller, Principal
@@ -92,6 +101,14 @@ class FakeScoped:
             await self.pause.wait()
         return found
 
+    async def mint(self, kid: str, *, cur_mac: bytes, successor: Successor) -> bool:
+        raise AssertionError("a check rotates nothing")
+
+    async def activate(
+        self, kid: str, *, pend_mac: bytes, door: str, successor: Successor | None, life: KeyLife
+    ) -> bool:
+        raise AssertionError("a check rotates nothing")
+
     async def living(self, kids: Collection[str], *, stale: timedelta) -> dict[str, bool]:
         return {kid: kid in self.stale for kid in kids if kid in self.rows}
 
@@ -113,6 +130,13 @@ class FakeBcrypt:
         return secret.encode() == hashed
 
 
+class NoBearers:
+    async def check(
+        self, token: str, *, client_slug: str | None, device_id: str | None, limbo: bool
+    ) -> Accepted:
+        raise AuthInvalidError
+
+
 class House:
     def __init__(self) -> None:
         self.masters = FakeMasters()
@@ -125,8 +149,19 @@ class House:
             slow=self.bcrypt,
             masters=self.masters,
             scoped=self.scoped,
+            rotation=Rotation(
+                families=self.scoped,
+                hasher=HASHER,
+                box=SecretBox.from_text(["seal"]),
+                life=KeyLife(),
+                alarm=self._alarm,
+            ),
+            bearers=NoBearers(),
             used=self.used.append,
         )
+
+    async def _alarm(self, stored: StoredScopedKey, reuse: AuthReuseDetectedError) -> None:
+        raise AssertionError("nobody reuses a key here")
 
     def new_master(self, **other: bool) -> str:
         key = new_master_key()

@@ -64,11 +64,6 @@ class TestUsage:
         assert ran.out == ""
         assert ran.err
 
-    def test_several_processes_are_refused_until_they_work(self, cli: Cli) -> None:
-        ran = cli("serve", "--processes", "2", environment=COMPLETE)
-        assert ran.code == 2
-        assert "one `serve` per port" in ran.err
-
 
 class TestSettings:
     @pytest.mark.parametrize(

@@ -167,3 +167,34 @@ def test_texts_of_different_lengths_are_compared_without_an_error() -> None:
     assert same_secret("ünïcode", "ünïcode")
     assert not same_secret("a", "ab")
     assert not same_secret("\ud800", "a")
+
+
+class TestPeppers:
+    def test_a_mac_of_an_older_pepper_matches_and_is_told_of(self) -> None:
+        key = new_scoped_key()
+        old = KeyHasher("old pepper")
+        both = KeyHasher(["new pepper", "old pepper"])
+        told: list[tuple[str, bytes, bytes]] = []
+        both.outdated = lambda *noted: told.append(noted)
+
+        assert both.matches(both.mac(key), old.mac(key))
+        assert told == [(key.kid, bytes(old.mac(key)), bytes(both.mac(key)))]
+        assert both.matches(both.mac(key), bytes(both.mac(key)))
+        assert len(told) == 1
+
+    def test_another_key_does_not_match_under_an_older_pepper(self) -> None:
+        key, other = new_scoped_key(), new_scoped_key()
+        both = KeyHasher(["new pepper", "old pepper"])
+        assert not both.matches(both.mac(key), KeyHasher("old pepper").mac(other))
+        assert not both.matches(both.mac(key), KeyHasher("third pepper").mac(key))
+
+    def test_a_mac_without_a_name_is_of_any_pepper_that_is_set(self) -> None:
+        key = new_master_key()
+        bare = bytes(KeyHasher("old pepper").mac(key))[4:]
+        both = KeyHasher(["new pepper", "old pepper"])
+        assert both.matches(both.mac(key), bare)
+        assert not KeyHasher("new pepper").matches(KeyHasher("new pepper").mac(key), bare)
+
+    def test_its_name_fits_a_column(self) -> None:
+        for number in range(100):
+            assert 0 <= KeyHasher(f"pepper {number}").pepper_id < 1 << 31

@@ -1,5 +1,6 @@
 """The Socket.IO door: whatever is sent, an answer in the contract's shape comes back."""
 
+import dataclasses
 from typing import Any
 from uuid import uuid4
 
@@ -9,7 +10,7 @@ import pytest
 from chatserver.kernel.errors import DomainError, ErrorKind
 from chatserver.kernel.principal import Caller, Principal, Scope
 from chatserver.kernel.wire import Answer, Request
-from chatserver.realtime.ports import Handshake, Refused
+from chatserver.realtime.ports import Accepted, Handshake, Offence, Refused
 from chatserver.transport.registry import USER, Registry, command
 from chatserver.transport.sockets import SocketDoor
 
@@ -31,6 +32,12 @@ class WrongKeyError(DomainError):
     kind = ErrorKind.UNAUTHENTICATED
     code = "auth.invalid"
     title = "Wrong key."
+
+
+class OverError(DomainError):
+    kind = ErrorKind.UNAUTHENTICATED
+    code = "auth.expired"
+    title = "Over."
 
 
 class Say(Request):
@@ -56,12 +63,12 @@ class Commands:
 def door(found: Principal | Exception = ANN, seen: list[Any] | None = None) -> SocketDoor:
     async def authenticate(
         handshake: Handshake, token: str | None, device_id: str | None, client: str | None
-    ) -> Principal:
+    ) -> Accepted:
         if seen is not None:
             seen.append((token, device_id, client))
         if isinstance(found, Exception):
             raise found
-        return found
+        return Accepted(principal=found)
 
     registry = Registry()
     registry.add(Commands(), namespaces=("/chat",))
@@ -69,14 +76,19 @@ def door(found: Principal | Exception = ANN, seen: list[Any] | None = None) -> S
         registry=registry,
         authenticate=authenticate,
         foreign=WrongKeyError,
-        limits={"command_bytes": 131072},
+        expired=OverError,
+        limits=lambda _: {"command_bytes": 131072},
         features={"watch": True},
         scopes={"/chat": Scope.CHAT_READ, "/notifications": Scope.NOTIFICATIONS_READ},
     )
 
 
-async def ask(event: str, payload: object, namespace: str = "/chat") -> dict[str, Any]:
-    answer: dict[str, Any] = orjson.loads(await door().answer(ANN, namespace, event, payload))
+async def ask(
+    event: str, payload: object, namespace: str = "/chat", principal: Principal = ANN
+) -> dict[str, Any]:
+    answer: dict[str, Any] = orjson.loads(
+        bytes(await door().answer(principal, namespace, event, payload))
+    )
     return answer
 
 
@@ -121,7 +133,7 @@ async def test_a_connect_shows_what_auth_says() -> None:
     seen: list[Any] = []
     found = door(seen=seen)
     auth = {"token": "t", "device_id": "d", "client": "c", "recovery": True}
-    assert await found.accept("/chat", HANDSHAKE, auth, None) is ANN
+    assert (await found.accept("/chat", HANDSHAKE, auth, None)).principal is ANN
     empty: tuple[object, ...] = (None, {}, [], "text")
     for nothing in empty:
         await found.accept("/chat", HANDSHAKE, nothing, None)
@@ -152,7 +164,8 @@ async def test_a_second_key_must_be_the_same_persons() -> None:
     with pytest.raises(Refused) as refused:
         await door(ben).accept("/chat", HANDSHAKE, {"token": "t"}, ANN)
     assert refused.value.error["code"] == "auth.invalid"
-    assert await door(ANN).accept("/chat", HANDSHAKE, {"token": "t"}, ANN) is ANN
+    accepted = await door(ANN).accept("/chat", HANDSHAKE, {"token": "t"}, ANN)
+    assert accepted.principal is ANN
 
 
 def test_the_welcome_says_who_one_is_and_what_one_may() -> None:
@@ -178,3 +191,17 @@ async def test_a_namespace_takes_the_scope_to_read_it() -> None:
     with pytest.raises(Refused) as refused:
         await door().accept("/notifications", HANDSHAKE, {"token": "t"}, None)
     assert refused.value.error["code"] == "auth.scope_missing"
+
+
+async def test_a_credential_whose_time_is_over_is_only_refreshed() -> None:
+    over = dataclasses.replace(ANN, expires_at=1_000_000.0)
+    answer = await ask("say", {"text": "hello"}, principal=over)
+    assert answer["error"]["code"] == "auth.expired"
+    # There is no such command here; what matters is that it was looked for.
+    assert (await ask("auth.refresh", {}, principal=over))["error"]["code"] == "event.unknown"
+
+
+async def test_an_answer_tells_offences_from_other_refusals() -> None:
+    assert isinstance(await door().answer(ANN, "/chat", "say", {"texts": "hello"}), Offence)
+    assert isinstance(await door().answer(ANN, "/chat", "nothing", {}), Offence)
+    assert not isinstance(await door().answer(ANN, "/chat", "crash", {"text": "x"}), Offence)

@@ -1,0 +1,205 @@
+"""Scripts run in Redis: whoever asks at the same time shares one write, and nobody waits long."""
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import structlog
+from redis.asyncio.connection import ConnectionPool
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import NoScriptError, RedisError, ResponseError
+
+log = structlog.get_logger(__name__)
+
+AWAY: Final = (RedisError, OSError, TimeoutError, EOFError)
+CONNECT_S: Final = 1.0
+# Redis runs a script in microseconds: whoever hears nothing for so long talks to a dead line.
+SILENCE_S: Final = 0.5
+RETRY_S: Final = 0.5
+AT_ONCE: Final = 256
+
+
+class RedisAwayError(Exception):
+    """Redis can't be asked right now."""
+
+
+@dataclass(slots=True, eq=False)
+class _Asked:
+    command: tuple[str | int, ...]
+    answer: "asyncio.Future[Any]" = field(
+        default_factory=lambda: asyncio.get_running_loop().create_future()
+    )
+
+
+class RedisScripts:
+    """One connection and the script it runs. `ask` fails at once while Redis is away.
+
+    `returned` is awaited before anybody may ask again after an outage.
+    """
+
+    def __init__(self, url: str, script: str) -> None:
+        self._pool = ConnectionPool.from_url(
+            url,
+            protocol=2,
+            socket_timeout=None,
+            socket_connect_timeout=CONNECT_S,
+            retry=Retry(NoBackoff(), 0),
+            health_check_interval=0,
+        )
+        self._script = script
+        self._sha = hashlib.sha1(script.encode()).hexdigest()  # noqa: S324 - Redis names scripts so
+        self._connection: Any = None
+        self._waiting: list[_Asked] = []
+        self._asked: list[_Asked] = []
+        self._sender: asyncio.Task[None] | None = None
+        self._keeper: asyncio.Task[None] | None = None
+        self._silent: asyncio.TimerHandle | None = None
+        self._broken = asyncio.Event()
+        self._retry_s = RETRY_S
+        self.is_there = False
+        self.returned: Callable[[], Awaitable[None]] = _nothing
+
+    async def start(self) -> None:
+        """Connect if Redis is there, and go on trying whenever it is not."""
+        self._broken.set()
+        self._keeper = asyncio.get_running_loop().create_task(self._keep())
+        first = asyncio.get_running_loop().time() + CONNECT_S
+        while not self.is_there and asyncio.get_running_loop().time() < first:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+
+    async def stop(self) -> None:
+        for task in (self._keeper, self._sender):
+            if task is not None:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+        await self._drop()
+
+    def ask(self, keys: Sequence[str], arguments: Sequence[str]) -> "asyncio.Future[Any]":
+        """Run the script; the future fails with `RedisAwayError` when it can't be.
+
+        Raises:
+            RedisAwayError: Redis is known to be away.
+        """
+        if not self.is_there:
+            raise RedisAwayError
+        return self._put("EVALSHA", self._sha, len(keys), *keys, *arguments)
+
+    def run(self, *command: str | int) -> "asyncio.Future[Any]":
+        """Run a command of Redis's own on the same connection; fails as `ask` does.
+
+        Raises:
+            RedisAwayError: Redis is known to be away.
+        """
+        if not self.is_there:
+            raise RedisAwayError
+        return self._put(*command)
+
+    def ask_first(self, keys: Sequence[str], arguments: Sequence[str]) -> "asyncio.Future[Any]":
+        """Do as `ask`, for `returned` alone: the connection stands, but is nobody else's yet."""
+        return self._put("EVALSHA", self._sha, len(keys), *keys, *arguments)
+
+    def _put(self, *command: str | int) -> "asyncio.Future[Any]":
+        asked = _Asked(command)
+        # Whoever gave up waiting must not leave a complaint behind.
+        asked.answer.add_done_callback(_retrieve)
+        self._waiting.append(asked)
+        if self._sender is None:
+            self._sender = asyncio.get_running_loop().create_task(self._send())
+        return asked.answer
+
+    async def _send(self) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            while self._waiting:
+                self._asked, self._waiting = self._waiting[:AT_ONCE], self._waiting[AT_ONCE:]
+                self._silent = loop.call_later(SILENCE_S, self._break)
+                try:
+                    await self._exchange(self._asked)
+                finally:
+                    self._silent.cancel()
+        except AWAY:
+            self._break()
+        finally:
+            self._sender = None
+            if self._waiting and not self._broken.is_set():
+                self._sender = loop.create_task(self._send())
+
+    async def _exchange(self, asked: list[_Asked]) -> None:
+        connection = self._connection
+        if connection is None:
+            raise ConnectionError
+        packed = connection.pack_commands([each.command for each in asked])
+        await connection.send_packed_command(packed)
+        for each in asked:
+            try:
+                answer = await connection.read_response(disable_decoding=True)
+            except NoScriptError as error:
+                # Redis was restarted or flushed under us: start anew, as after an outage.
+                raise ConnectionError from error
+            except ResponseError:
+                log.exception("redis_script_failed")
+                _fail(each)
+                continue
+            if not each.answer.done():
+                each.answer.set_result(answer)
+
+    def _break(self) -> None:
+        """Give the line up: everybody who waits is told, and the keeper makes another."""
+        if self.is_there:
+            log.warning("redis_limits_away")
+        self.is_there = False
+        if self._sender is not None and self._sender is not asyncio.current_task():
+            self._sender.cancel()
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            close = asyncio.get_running_loop().create_task(connection.disconnect(nowait=True))
+            close.add_done_callback(_retrieve)
+        for each in (*self._asked, *self._waiting):
+            _fail(each)
+        self._asked, self._waiting = [], []
+        self._broken.set()
+
+    async def _keep(self) -> None:
+        while True:
+            await self._broken.wait()
+            try:
+                await self._open()
+            except (*AWAY, RedisAwayError):
+                await self._drop()
+                await asyncio.sleep(self._retry_s)
+
+    async def _open(self) -> None:
+        connection: Any = self._pool.make_connection()  # type: ignore[no-untyped-call]
+        async with asyncio.timeout(CONNECT_S):
+            await connection.connect()
+            await connection.send_command("SCRIPT", "LOAD", self._script)
+            await connection.read_response()
+        self._connection = connection
+        self._broken.clear()
+        await self.returned()
+        if self._broken.is_set():
+            raise RedisAwayError
+        self.is_there = True
+        log.info("redis_limits_there")
+
+    async def _drop(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.disconnect(nowait=True)
+
+
+def _fail(asked: _Asked) -> None:
+    if not asked.answer.done():
+        asked.answer.set_exception(RedisAwayError())
+
+
+def _retrieve(done: "asyncio.Future[Any]") -> None:
+    if not done.cancelled():
+        done.exception()
+
+
+async def _nothing() -> None:
+    return

@@ -1,0 +1,63 @@
+"""Erasure, export and the audit log, as they go over the wire."""
+
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import AwareDatetime, Field, StringConstraints
+
+from chatserver.kernel.wire import Answer, ExternalId, Id, Request, ShortText, Timestamp, left_out
+
+State: TypeAlias = Literal["queued", "running", "done"]
+
+
+class PersonPath(Request):
+    external_id: ExternalId
+
+
+class Signature(Answer):
+    """Ed25519 over `report` as JSON with sorted members and without white space, in UTF-8."""
+
+    algorithm: Literal["Ed25519"] = "Ed25519"
+    public_key: str = Field(description="base64")
+    value: str = Field(description="base64")
+
+
+class ErasureOut(Answer):
+    """An erasure. `report` and its `signature` are there once it is `done`."""
+
+    id: Id
+    user_id: str
+    state: State
+    requested_at: Timestamp
+    completed_at: Timestamp | None
+    report: dict[str, Any] | None = left_out()
+    signature: Signature | None = left_out()
+
+
+class AuditList(Request):
+    """The newest first. `cursor` is `next_cursor` of the page before."""
+
+    action: Annotated[str, StringConstraints(min_length=1, max_length=64)] | None = Field(
+        default=None, description="An action, or the part before its dot: `client_key`."
+    )
+    subject: ShortText | None = None
+    from_: AwareDatetime | None = Field(default=None, alias="from")
+    to: AwareDatetime | None = None
+    cursor: Annotated[str, StringConstraints(min_length=1, max_length=256)] | None = None
+    limit: Annotated[int, Field(ge=1, le=100)] = 50
+
+
+class AuditEntry(Answer):
+    id: int
+    at: Timestamp
+    actor: str
+    action: str
+    subject: str
+    address: str | None
+    details: dict[str, Any]
+
+
+class AuditPage(Answer):
+    """A page of a log; without a total. No `next_cursor`: it was the last."""
+
+    items: list[AuditEntry]
+    next_cursor: str | None

@@ -1,0 +1,198 @@
+"""Every route and every command and every kind of credential, against a table written by hand.
+
+The routes and commands come from the registry: a new one without a row fails.
+"""
+
+import asyncio
+import re
+from typing import Any
+
+import pytest
+
+from chatserver.app import NAMESPACES, build_registry
+from chatserver.kernel.ids import uuid7
+from chatserver.kernel.principal import Scope
+from tests.support.clients import Api, PythonDevice, RefusedError
+from tests.support.issuer import own_issuer
+from tests.support.nodes import Cluster
+from tests.support.scene import Scene
+
+# O operator, M master key, U any user's credential, a scope: a user's credential that has it.
+WHO: dict[str, str] = {
+    "audit.list": "M",
+    "auth.confirm": "U",
+    "auth.refresh": "U",
+    "client.create": "O",
+    "client.disable": "O",
+    "client.get": "O",
+    "client.list": "O",
+    "client.own": "M",
+    "client.update": "O",
+    "client.update_own": "M",
+    "client.usage": "M",
+    "client_key.create": "M",
+    "client_key.delete": "M",
+    "client_key.list": "M",
+    "client_key.rotate": "M",
+    "erasure.get": "M",
+    "event.list": "M chat:read",
+    "member.add": "M rooms:write",
+    "member.list": "M rooms:read",
+    "member.put": "M rooms:write",
+    "member.update": "M rooms:write",
+    "message.get": "M chat:read",
+    "message.history": "M chat:read",
+    "message.post": "M chat:write",
+    "message.send": "chat:write",
+    "room.create": "M rooms:write",
+    "room.deactivate": "M rooms:write",
+    "room.delete": "M rooms:write",
+    "room.get": "M rooms:read",
+    "room.get_external": "M rooms:read",
+    "room.invite": "M rooms:write",
+    "room.join": "rooms:write",
+    "room.leave": "rooms:write",
+    "room.list": "M rooms:read",
+    "room.list_all": "M",
+    "room.reactivate": "M rooms:write",
+    "room.remove": "M rooms:write",
+    "room.replay": "chat:read",
+    "room.snapshot": "M chat:read",
+    "room.unwatch": "rooms:read",
+    "room.update": "M rooms:write",
+    "room.watch": "rooms:read",
+    "sync": "chat:read",
+    "user.erase": "M",
+    "user.export": "M profile:read",
+    "user.get": "M profile:read",
+    "user.list": "M",
+    "user.login": "M",
+    "user.me": "profile:read",
+    "user.put": "M",
+    "user.revoke": "M",
+    "user.update": "M profile:write",
+    "user_key.delete": "M profile:write",
+    "user_key.list": "M profile:read",
+}
+REGISTRY = build_registry()
+SCOPES = [scope.value for scope in Scope]
+# What gets nobody in, and the code that says why.
+NOBODY = {
+    "none": "auth.missing",
+    "garbage": "auth.invalid",
+    "a key with a typing error": "auth.invalid",
+    "an expired key": "auth.expired",
+    "a revoked key": "auth.revoked",
+    "a forged JWT": "auth.invalid",
+    "an expired JWT": "auth.expired",
+}
+SOMEBODY = ["operator", "master", *SCOPES, *(f"JWT {scope}" for scope in SCOPES), "JWT without"]
+
+
+def may(operation: str, kind: str) -> bool:
+    """Tell by the table whether a kind of credential may do something."""
+    allowed = WHO[operation].split()
+    if kind in ("operator", "master"):
+        return {"operator": "O", "master": "M"}[kind] in allowed
+    return "U" in allowed or kind.removeprefix("JWT ") in allowed
+
+
+def test_the_table_has_a_row_for_all_that_callers_can_do_and_for_nothing_else() -> None:
+    assert set(WHO) == set(REGISTRY.operations)
+
+
+@pytest.fixture
+async def credentials(scene: Scene, pair: Cluster) -> dict[str, str | None]:
+    """One of each kind, of one tenant."""
+    issuer = own_issuer()
+    registration = issuer.registration(scope_claim="scope")
+    (await scene.api.patch("/client", {"jwt_issuers": [registration]})).ok()
+    keys: dict[str, str | None] = {
+        "operator": pair.database.secrets.operator_key,
+        "master": scene.master_key,
+        "none": None,
+        "garbage": "nonsense",
+        "a forged JWT": own_issuer().token(),
+        "JWT without": issuer.token(),
+    }
+    for scope in SCOPES:
+        issued = await scene.login("alice", scopes=[scope], rotation="explicit")
+        keys[scope] = issued["key"]
+        keys[f"JWT {scope}"] = issuer.token(scope=scope)
+    typo: str = (await scene.login("alice"))["key"]
+    keys["a key with a typing error"] = typo[:-1] + ("a" if typo[-1] != "a" else "b")
+    keys["a revoked key"] = (await scene.login("mallory"))["key"]
+    (await scene.api.post("/users/mallory/revoke")).ok()
+    keys["an expired key"] = (await scene.login("late", ttl_s=1))["key"]
+    now = issuer.claims()["iat"]
+    keys["an expired JWT"] = issuer.token("late", iat=now - 100, exp=now - 60)
+    await asyncio.sleep(1.1)
+    return keys
+
+
+def path_of(route: str) -> str:
+    """Fill a path with names of nobody and nothing."""
+    route = route.replace("{external_id}", "nobody")
+    return re.sub(r"\{[a-z_]+\}", lambda _: str(uuid7()), route)
+
+
+async def test_every_route(scene: Scene, credentials: dict[str, str | None]) -> None:
+    wrong = []
+    for route in REGISTRY.routes:
+        path = path_of(route.path)
+        for kind, key in credentials.items():
+            api = Api(scene.http, scene.nodes[0].url, key)
+            body: dict[str, Any] | None = None if route.method in ("GET", "DELETE") else {}
+            answer = await api.send(route.method, path, body)
+            code = answer.body.get("code") if isinstance(answer.body, dict) else None
+            if kind in NOBODY:
+                is_right = (answer.status, code) == (401, NOBODY[kind])
+            elif may(route.operation, kind):
+                is_right = answer.status not in (401, 403) and answer.status < 500
+            else:
+                is_right = (answer.status, code) == (403, "auth.scope_missing")
+            if not is_right:
+                wrong.append((route.method, route.path, kind, answer.status, code))
+    assert wrong == []
+
+
+async def test_every_command(scene: Scene, credentials: dict[str, str | None]) -> None:
+    wrong = []
+    commands = [
+        (namespace, name)
+        for name, operation in REGISTRY.operations.items()
+        for namespace in operation.namespaces
+    ]
+    assert len(commands) > 20
+    for kind in (it for it in SOMEBODY if it not in ("operator", "master")):
+        device = scene.keep(PythonDevice("alice", scene.nodes[0].url, credentials[kind]))
+        await device.connect(*NAMESPACES)
+        for namespace, name in commands:
+            ack: dict[str, Any] = await device.emit(namespace, name, {})
+            code = None if ack["ok"] else ack["error"]["code"]
+            refused = code in ("auth.scope_missing", "auth.expired", "auth.missing")
+            if refused == may(name, kind):
+                wrong.append((namespace, name, kind, code))
+        await device.close()
+    assert wrong == []
+
+
+@pytest.mark.parametrize("kind", ["operator", "master", *NOBODY])
+async def test_no_namespace_opens_to_anything_else(
+    scene: Scene, credentials: dict[str, str | None], kind: str
+) -> None:
+    for namespace in NAMESPACES:
+        device = PythonDevice("alice", scene.nodes[0].url, credentials[kind])
+        auth = {} if kind == "none" else {"token": credentials[kind]}
+        if kind.startswith("an expired"):
+            # Let in to be refreshed, and to nothing else.
+            await device.client.connect(
+                device.url, auth=auth, namespaces=[namespace], transports=["websocket"]
+            )
+            refused = await device.refused(namespace, "room.list", {})
+            assert refused["code"] == "auth.expired"
+            await device.close()
+            continue
+        with pytest.raises(RefusedError) as told:
+            await device.connect(namespace, auth=auth)
+        assert told.value.error["code"] == NOBODY.get(kind, "auth.invalid")
