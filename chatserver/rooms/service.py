@@ -102,6 +102,7 @@ class RoomService:
                 effect=Effect(entered=tuple(user for user, _ in first)),
             )
         )
+        logged = policies.joins_are_logged(room.type, len(people))
         for at in range(policies.PEOPLE_PER_FACT, len(people), policies.PEOPLE_PER_FACT):
             batch = people[at : at + policies.PEOPLE_PER_FACT]
             entered = Effect(entered=tuple(user for user, _ in batch))
@@ -113,6 +114,7 @@ class RoomService:
                     batch,
                     role="member",
                     effect=entered,
+                    sequenced=logged,
                 )
             )
         me = None
@@ -347,6 +349,7 @@ class RoomService:
 
     async def _seat(self, room: Room, people: list[tuple[UUID, str]], principal: Principal) -> None:
         owner = principal.user_id if principal.is_user else None
+        logged = policies.joins_are_logged(room.type, len(people))
         await self._rooms.add_members(
             [
                 {
@@ -357,7 +360,7 @@ class RoomService:
                     "is_muted": False,
                     "is_favorite": False,
                     "notification_level": "mentions",
-                    "joined_seq": 1 + at // policies.PEOPLE_PER_FACT,
+                    "joined_seq": 1 + (at // policies.PEOPLE_PER_FACT if logged else 0),
                     "min_seq": 1,
                 }
                 for at, (user, _) in enumerate(people)
