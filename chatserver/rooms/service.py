@@ -13,7 +13,7 @@ from chatserver.kernel.principal import Principal
 from chatserver.realtime.errors import QuotaExceededError
 from chatserver.rooms import policies
 from chatserver.rooms.errors import NotARoomMemberError, RoomNotFoundError
-from chatserver.rooms.events import actor_of, member_fact, room_fact, room_members
+from chatserver.rooms.events import actor_of, member_fact, my_seat, room_fact, room_members
 from chatserver.rooms.models import Member, Room
 from chatserver.rooms.repository import RoomRepository
 from chatserver.rooms.schemas import (
@@ -23,7 +23,6 @@ from chatserver.rooms.schemas import (
     ExternalRoomRef,
     ListAllRooms,
     ListRooms,
-    Me,
     RoomOut,
     RoomRef,
     UpdateRoom,
@@ -386,17 +385,3 @@ class RoomService:
             "msg_no": room.msg_no,
             "me": None if me is None else my_seat(room, me),
         }
-
-
-def my_seat(room: Room, me: Member) -> Me:
-    """Say where the caller stands: unread is the room's message number minus the pointer's."""
-    return Me(
-        role=me.role,
-        joined_at=me.joined_at,
-        min_seq=me.min_seq,
-        read_seq=me.read_seq,
-        unread=max(0, room.msg_no - me.read_msg_no),
-        is_muted=me.is_muted,
-        is_favorite=me.is_favorite,
-        notification_level=me.notification_level,
-    )
