@@ -92,7 +92,7 @@ class Run:
             answers = await asyncio.gather(*self.tasks, return_exceptions=True)
             # A draft that its sender gave up on while its room was held leaves when that is
             # looked at again.
-            while self.writer._known:
+            while self.writer._known:  # noqa: ASYNC110 - it has no event to wait for
                 await asyncio.sleep(0.001)
             return answers
 
