@@ -116,7 +116,7 @@ def main() -> None:
     arguments = parser.parse_args()
     plan = Plan(
         rounds=arguments.rounds or (1 if arguments.quick else 5),
-        seconds=arguments.seconds or (3.0 if arguments.quick else 6.0),
+        seconds=arguments.seconds or (2.0 if arguments.quick else 6.0),
         works=tuple(w for w in ALL_WORKS if not arguments.work or w.key in arguments.work),
         only=frozenset(arguments.only),
         file=report.file_of(arguments.name),

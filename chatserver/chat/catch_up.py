@@ -36,6 +36,7 @@ from chatserver.rooms.service import RoomService
 # An answer above this could not be sent to a slow phone without cutting it, again and again.
 ANSWER_BYTES: Final = 256 * 1024
 INLINE_PER_ROOM: Final = 50
+REPLAY_SLICE: Final = 100
 INLINE_IN_ALL: Final = 300
 ROOMS_PER_SYNC: Final = 500
 SNAPSHOT_MEMBERS: Final = 200
@@ -270,18 +271,23 @@ class CatchUpService:
         return JoinedRoom.model_construct(room=room, member=member)
 
     async def _events(self, room: Room, after_seq: int, limit: int) -> Events:
-        entries = await self._repository.entries(
-            room.id, after_seq=after_seq, limit=limit, generation=self._generation()
-        )
         events: list[dict[str, Any]] = []
-        size = 0
-        for entry in entries:
-            members = entry.members()
-            size += len(orjson.dumps(members))
-            if events and size > ANSWER_BYTES:
+        size, reached = 0, after_seq
+        # In slices: what does not fit into the answer need not be read.
+        while len(events) < limit and size <= ANSWER_BYTES:
+            asked = min(REPLAY_SLICE, limit - len(events))
+            entries = await self._repository.entries(
+                room.id, after_seq=reached, limit=asked, generation=self._generation()
+            )
+            for entry in entries:
+                members = entry.members()
+                size += len(orjson.dumps(members))
+                if events and size > ANSWER_BYTES:
+                    break
+                events.append(members)
+                reached = entry.seq
+            if len(entries) < asked:
                 break
-            events.append(members)
-        reached = events[-1]["seq"] if events else after_seq
         last_seq = max(room.last_seq, reached)
         return Events(events=events, last_seq=last_seq, complete=reached >= last_seq)
 

@@ -70,7 +70,7 @@ class ChatRepository:
 
     async def store(self, drafts: Sequence[Draft], *, wait: bool) -> list[Outcome]:
         """Store drafts by one call of `chat_store`; raw errors of asyncpg pass to the writer."""
-        pool = await self._database.fast()
+        pool = await self._database.writing()
         rows = await pool.fetch(
             _STORE,
             [draft.client_id for draft in drafts],

@@ -15,9 +15,7 @@ from chatserver.kernel.wire import (
 )
 from chatserver.rooms.schemas import MemberOut, RoomOut
 
-ClientMsgId: TypeAlias = Annotated[
-    str, StringConstraints(min_length=1, max_length=64, pattern=r"^[\x20-\x7e]+$")
-]
+ClientMsgId: TypeAlias = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 Seq: TypeAlias = Annotated[int, Field(ge=0, le=2**53 - 1)]
 Attachment: TypeAlias = Annotated[dict[str, Any], Field(max_length=32)]
 

@@ -29,6 +29,7 @@ BUSY_PAUSE_S: Final = 0.005
 # Held rooms that are waited for at once: each of them keeps a connection.
 LANES: Final = 2
 CLOSE_S: Final = 5.0
+TELL_EVERY_S: Final = 1.0
 # A client takes at most a quarter of a batch while others wait.
 SHARE: Final = BATCH // 4
 # A row's own fault: bad data, a broken constraint, an error raised on purpose.
@@ -70,6 +71,8 @@ class MessageWriter:
         self._lane_places = asyncio.Semaphore(LANES)
         self._lane_tasks: set[asyncio.Task[None]] = set()
         self._closed = False
+        self._failed = 0
+        self._told_at = float("-inf")
         # For metrics and tests: how many batches, drafts and busy rounds there were.
         self.batches = 0
         self.stored = 0
@@ -262,7 +265,14 @@ class MessageWriter:
             log.exception("push_failed", room_id=str(draft.room_id), seq=outcome.seq)
 
     def _fail(self, batch: list[_Waiting], error: BaseException) -> None:
-        log.warning("batch_failed", size=len(batch), error=type(error).__name__, text=str(error))
+        self._failed += len(batch)
+        now = asyncio.get_running_loop().time()
+        if now >= self._told_at + TELL_EVERY_S:
+            # During an outage every retry fails: one line a second says as much as a hundred.
+            log.warning(
+                "sends_failed", count=self._failed, error=type(error).__name__, text=str(error)
+            )
+            self._told_at, self._failed = now, 0
 
         def refusal() -> Exception:
             made = UnavailableError()

@@ -39,15 +39,55 @@ def engine_url(url: str) -> str:
     return make_url(url).set(drivername="postgresql+asyncpg").render_as_string(hide_password=False)
 
 
+class RawPool:
+    """Raw connections for single statements under autocommit, opened when first needed."""
+
+    def __init__(self, url: str, *, size: int, settings: dict[str, str]) -> None:
+        self._url = url
+        self._size = size
+        self._settings = settings
+        self._pool: asyncpg.Pool[asyncpg.Record] | None = None
+        self._opening = asyncio.Lock()
+
+    async def open(self) -> "asyncpg.Pool[asyncpg.Record]":
+        if self._pool is None:
+            async with self._opening:
+                if self._pool is None:
+                    self._pool = await asyncpg.create_pool(
+                        self._url,
+                        min_size=1,
+                        max_size=self._size,
+                        command_timeout=COMMAND_S,
+                        timeout=CONNECT_S,
+                        max_inactive_connection_lifetime=600,
+                        reset=_keep,
+                        server_settings=self._settings,
+                    )
+        return self._pool
+
+    async def close(self) -> None:
+        if self._pool is not None:
+            try:
+                async with asyncio.timeout(2):
+                    await self._pool.close()
+            except TimeoutError:
+                self._pool.terminate()
+
+
 class Database:
-    """The pools of one process: sessions for services, raw connections for the hot path."""
+    """The pools of one process: sessions for services, raw connections for the hot paths.
+
+    Reads and the group commit have raw connections of their own: whoever catches up after an
+    outage must not make senders wait.
+    """
 
     def __init__(
         self, url: str, *, name: str, pool_size: int = 10, fast_pool_size: int = 4
     ) -> None:
         self._url = url
         self._settings = {"application_name": name, **TIMEOUTS}
-        self._fast_pool_size = fast_pool_size
+        self._reads = RawPool(url, size=fast_pool_size, settings=self._settings)
+        self._writes = RawPool(url, size=fast_pool_size, settings=self._settings)
         self.engine: AsyncEngine = create_async_engine(
             engine_url(url),
             pool_size=pool_size,
@@ -64,25 +104,14 @@ class Database:
             },
         )
         self.sessions = async_sessionmaker(self.engine, expire_on_commit=False)
-        self._fast: asyncpg.Pool[asyncpg.Record] | None = None
-        self._opening = asyncio.Lock()
 
     async def fast(self) -> "asyncpg.Pool[asyncpg.Record]":
-        """Give the pool of raw connections, opened when first needed: autocommit, no session."""
-        if self._fast is None:
-            async with self._opening:
-                if self._fast is None:
-                    self._fast = await asyncpg.create_pool(
-                        self._url,
-                        min_size=1,
-                        max_size=self._fast_pool_size,
-                        command_timeout=COMMAND_S,
-                        timeout=CONNECT_S,
-                        max_inactive_connection_lifetime=600,
-                        reset=_keep,
-                        server_settings=self._settings,
-                    )
-        return self._fast
+        """Give the raw connections for reads of one statement."""
+        return await self._reads.open()
+
+    async def writing(self) -> "asyncpg.Pool[asyncpg.Record]":
+        """Give the raw connections of the group commit."""
+        return await self._writes.open()
 
     async def connect(self) -> "asyncpg.Connection[asyncpg.Record]":
         """Open a connection of one's own, outside the pools; the caller closes it."""
@@ -106,12 +135,7 @@ class Database:
 
     async def close(self) -> None:
         """Close every connection, without waiting for the hopeless ones."""
-        if self._fast is not None:
-            try:
-                async with asyncio.timeout(2):
-                    await self._fast.close()
-            except TimeoutError:
-                self._fast.terminate()
+        await asyncio.gather(self._reads.close(), self._writes.close())
         await self.engine.dispose()
 
 

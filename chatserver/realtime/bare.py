@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 import orjson
@@ -17,7 +16,7 @@ from chatserver.realtime.engine_answers import Origins
 from chatserver.realtime.engine_server import EngineServer
 from chatserver.realtime.engine_socket import CLIENT_DISCONNECT, SERVER_DISCONNECT, EngineSocket
 from chatserver.realtime.errors import ProtocolViolationError
-from chatserver.realtime.lanes import Lanes
+from chatserver.realtime.link import Link
 from chatserver.realtime.manager import LocalManager, Member
 from chatserver.realtime.packets import Outgoing, Received
 
@@ -25,20 +24,6 @@ log = structlog.get_logger(__name__)
 
 MAX_ATTACHMENTS: Final = 10  # as in the reference implementation's parser
 CALL_S: Final = 60.0
-
-
-@dataclass(slots=True, eq=False)
-class Link:
-    """One engine connection above its transport."""
-
-    socket: EngineSocket
-    members: dict[str, Member] = field(default_factory=dict)
-    left: dict[str, None] = field(default_factory=dict)
-    lanes: Lanes = field(default_factory=Lanes)
-    binary: tuple[Received, Any, list[bytes]] | None = None
-    deadline: asyncio.TimerHandle | None = None
-    leaving: int = 0
-    is_gone: bool = False
 
 
 class BareServer(socketio.AsyncServer):

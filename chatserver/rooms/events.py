@@ -7,8 +7,8 @@ from uuid import UUID
 from chatserver.kernel.events import NO_EFFECT, Actor, Effect, Fact
 from chatserver.kernel.principal import Principal
 from chatserver.kernel.wire import Answer, left_out
-from chatserver.rooms.models import Room
-from chatserver.rooms.schemas import RoomOut
+from chatserver.rooms.models import Member, Room
+from chatserver.rooms.schemas import Me, RoomOut
 
 ROOM_FACTS: Final = (
     "room.created",
@@ -129,4 +129,18 @@ def member_fact(
         effect=effect,
         audience=tuple(user for user, _ in people),
         sequenced=sequenced,
+    )
+
+
+def my_seat(room: Room, me: Member) -> Me:
+    """Say where the caller stands: unread is the room's message number minus the pointer's."""
+    return Me(
+        role=me.role,
+        joined_at=me.joined_at,
+        min_seq=me.min_seq,
+        read_seq=me.read_seq,
+        unread=max(0, room.msg_no - me.read_msg_no),
+        is_muted=me.is_muted,
+        is_favorite=me.is_favorite,
+        notification_level=me.notification_level,
     )

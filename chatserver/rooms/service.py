@@ -13,7 +13,7 @@ from chatserver.kernel.principal import Principal
 from chatserver.realtime.errors import QuotaExceededError
 from chatserver.rooms import policies
 from chatserver.rooms.errors import NotARoomMemberError, RoomNotFoundError
-from chatserver.rooms.events import actor_of, member_fact, room_fact, room_members
+from chatserver.rooms.events import actor_of, member_fact, my_seat, room_fact, room_members
 from chatserver.rooms.models import Member, Room
 from chatserver.rooms.repository import RoomRepository
 from chatserver.rooms.schemas import (
@@ -23,7 +23,6 @@ from chatserver.rooms.schemas import (
     ExternalRoomRef,
     ListAllRooms,
     ListRooms,
-    Me,
     RoomOut,
     RoomRef,
     UpdateRoom,
@@ -102,6 +101,7 @@ class RoomService:
                 effect=Effect(entered=tuple(user for user, _ in first)),
             )
         )
+        logged = policies.joins_are_logged(room.type, len(people))
         for at in range(policies.PEOPLE_PER_FACT, len(people), policies.PEOPLE_PER_FACT):
             batch = people[at : at + policies.PEOPLE_PER_FACT]
             entered = Effect(entered=tuple(user for user, _ in batch))
@@ -113,6 +113,7 @@ class RoomService:
                     batch,
                     role="member",
                     effect=entered,
+                    sequenced=logged,
                 )
             )
         me = None
@@ -347,6 +348,7 @@ class RoomService:
 
     async def _seat(self, room: Room, people: list[tuple[UUID, str]], principal: Principal) -> None:
         owner = principal.user_id if principal.is_user else None
+        logged = policies.joins_are_logged(room.type, len(people))
         await self._rooms.add_members(
             [
                 {
@@ -357,7 +359,7 @@ class RoomService:
                     "is_muted": False,
                     "is_favorite": False,
                     "notification_level": "mentions",
-                    "joined_seq": 1 + at // policies.PEOPLE_PER_FACT,
+                    "joined_seq": 1 + (at // policies.PEOPLE_PER_FACT if logged else 0),
                     "min_seq": 1,
                 }
                 for at, (user, _) in enumerate(people)
@@ -383,17 +385,3 @@ class RoomService:
             "msg_no": room.msg_no,
             "me": None if me is None else my_seat(room, me),
         }
-
-
-def my_seat(room: Room, me: Member) -> Me:
-    """Say where the caller stands: unread is the room's message number minus the pointer's."""
-    return Me(
-        role=me.role,
-        joined_at=me.joined_at,
-        min_seq=me.min_seq,
-        read_seq=me.read_seq,
-        unread=max(0, room.msg_no - me.read_msg_no),
-        is_muted=me.is_muted,
-        is_favorite=me.is_favorite,
-        notification_level=me.notification_level,
-    )

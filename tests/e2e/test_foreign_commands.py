@@ -38,6 +38,8 @@ def payload_of(command: str, ids: dict[str, str]) -> dict[str, Any]:
         "room.reactivate": room,
         "room.watch": room,
         "room.unwatch": room,
+        "presence.set": {"status": "online"},
+        "presence.watch": {"room_ids": [ids["room"]]},
         "message.send": {**room, "content": "I was here", "client_msg_id": "intruder"},
         "message.history": room,
         "sync": {"rooms": {ids["room"]: {"epoch": "1.1", "seq": 0}}},
@@ -46,8 +48,8 @@ def payload_of(command: str, ids: dict[str, str]) -> dict[str, Any]:
     return payloads[command]
 
 
-# These do not fail for a room that is not one's own: one lists, one compares, one ends nothing.
-SUCCEEDING: Final = {"room.list", "sync", "room.unwatch"}
+# These do not fail for a room that is not one's own: they list, compare, end nothing or name none.
+SUCCEEDING: Final = {"room.list", "sync", "room.unwatch", "presence.set"}
 
 
 class TestCommands:
@@ -95,10 +97,10 @@ class TestCommands:
     async def test_malformed_ids_are_named(self, spies: list[PythonDevice]) -> None:
         for namespace, command in COMMANDS:
             payload = payload_of(command, UNKNOWN)
-            for field in {"room_id", "user_id", "member_ids", "rooms"} & set(payload):
+            for field in {"room_id", "room_ids", "user_id", "member_ids", "rooms"} & set(payload):
                 for bad in BAD_IDS:
                     wrong = bad
-                    if field == "member_ids":
+                    if field in {"member_ids", "room_ids"}:
                         wrong = [bad]
                     elif field == "rooms":
                         wrong = {"nonsense!": bad}

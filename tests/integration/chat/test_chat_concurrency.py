@@ -256,7 +256,7 @@ class TestHotUpdates:
             assert hot / total >= 0.95
 
     async def updates(self, talk: Talk) -> dict[str, tuple[int, int]]:
-        pool = await talk.container.database.fast()
+        pool = await talk.container.database.writing()
         async with pool.acquire() as connection:
             # Each session reports its own counts, at the latest a second after it was busy.
             await asyncio.sleep(1.1)

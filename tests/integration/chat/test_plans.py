@@ -169,3 +169,6 @@ class _Only:
 
     async def fast(self) -> Any:
         return self._connection
+
+    async def writing(self) -> Any:
+        return self._connection

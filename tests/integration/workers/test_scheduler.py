@@ -12,6 +12,9 @@ from tests.support.servers import Servers
 from workers.schedule import Periodic
 from workers.scheduler import Scheduler
 
+# Locks are listed for the whole cluster; other tests run servers on other databases of it.
+HERE = "database = (select oid from pg_database where datname = current_database())"
+
 OFTEN = JobKind("test.often", "sweep")
 BRIEF = JobKind("test.brief", "sweep", lease_s=0.05)
 
@@ -91,7 +94,7 @@ async def test_losing_the_connection_is_losing_the_role(
     scheduler = make()
     async with running(scheduler.run(), scheduler.stop):
         await _is(scheduler, eventually)
-        holder = "select pid from pg_locks where locktype = 'advisory' and granted"
+        holder = f"select pid from pg_locks where locktype = 'advisory' and granted and {HERE}"
         (before,) = await read(holder)
         servers.sql(f"select pg_terminate_backend({before['pid']})", database=address.name)
         after = await eventually(lambda: read(f"{holder} and pid <> {before['pid']}"))
@@ -127,7 +130,10 @@ async def test_it_leaves_no_lock_behind(make: Make, read: Read, eventually: Even
     async with running(scheduler.run(), scheduler.stop):
         await _is(scheduler, eventually)
     await eventually(
-        lambda: read("select 1 where not exists (select from pg_locks where locktype = 'advisory')")
+        lambda: read(
+            "select 1 where not exists"
+            f" (select from pg_locks where locktype = 'advisory' and {HERE})"
+        )
     )
 
 

@@ -64,6 +64,11 @@ class TestUsage:
         assert ran.out == ""
         assert ran.err
 
+    def test_an_impossible_number_of_processes_is_refused(self, cli: Cli) -> None:
+        ran = cli("serve", "--processes", "0", environment=COMPLETE)
+        assert ran.code == 2
+        assert "--processes" in ran.err
+
 
 class TestSettings:
     @pytest.mark.parametrize(

@@ -136,6 +136,8 @@ class TestLines:
     def test_libraries_that_write_whole_packets_stay_quiet_even_at_debug(
         self, name: str, capfd: pytest.CaptureFixture[str]
     ) -> None:
+        # A stock server that some other test made has set a level of its own, for good.
+        logging.getLogger(name).setLevel(logging.NOTSET)
         configure("DEBUG", "json")
         logging.getLogger(name).info("received packet: somebody's message")
         logging.getLogger(name).warning("important")
