@@ -202,8 +202,9 @@ class Realtime:
     def close(self, closing: Closing) -> None:
         """Close sockets, on every node. Never raises."""
         try:
-            self.bus.publisher.close(closing)
+            # Here first: what fails on the way to the others must not keep sockets open here.
             self.on_closing(closing)
+            self.bus.publisher.close(closing)
         except Exception:
             log.exception("close_failed")
 

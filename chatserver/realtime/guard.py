@@ -18,6 +18,7 @@ from chatserver.kernel.errors import (
     PayloadInvalidError,
     PayloadTooLargeError,
     RateLimitedError,
+    UnavailableError,
 )
 from chatserver.realtime import packets
 from chatserver.realtime.admission import Admission
@@ -260,7 +261,13 @@ class GuardedServer(socketio.AsyncServer):
             if isinstance(answer, Offence):
                 self.entrance.offended(session)
 
-        if not session.lanes.submit(lane_of(payload), size, work):
+        taken = session.lanes.submit(
+            lane_of(payload),
+            size,
+            work,
+            overdue=lambda: self._refuse(connection, packet.id, UnavailableError()),
+        )
+        if not taken:
             limited = RateLimitedError("Too many commands wait already.", retry_after_ms=1000)
             self._refuse(connection, packet.id, limited)
 

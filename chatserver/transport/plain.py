@@ -17,6 +17,7 @@ from chatserver.kernel.errors import (
     DomainError,
     PayloadTooLargeError,
     RateLimitedError,
+    UnavailableError,
 )
 from chatserver.realtime import shapes
 from chatserver.realtime.commands import lane_of
@@ -205,7 +206,10 @@ class PlainSession(Standing):
             if isinstance(answer, Offence):
                 self.on_offence(self)
 
-        if not self.lanes.submit(lane_of(frame.data), frame.size, work):
+        def overdue() -> None:
+            self.refuse(frame, UnavailableError())
+
+        if not self.lanes.submit(lane_of(frame.data), frame.size, work, overdue=overdue):
             limited = RateLimitedError("Too many commands wait already.", retry_after_ms=1000)
             self.refuse(frame, limited)
 

@@ -22,7 +22,8 @@ async def test_cancelled_calls_on_one_connection_mix_no_tenants(database: Addres
         small.engine,
         small.sessions,
     )
-    house.container.database._fast_pool_size = 1
+    house.container.database._reads = small._reads
+    house.container.database._writes = small._writes
     await house.start()
     everyone: list[tuple[Principal, str]] = []
     for canary in ("canary-a", "canary-b"):

@@ -61,3 +61,45 @@ async def test_a_lane_that_ran_empty_starts_again() -> None:
         lanes.submit("a", 1, note)
         await lanes.finish()
     assert seen == [0, 1, 2]
+
+
+async def test_whoever_waited_behind_one_that_hung_is_told_instead_of_hanging_too() -> None:
+    lanes = Lanes(slow_s=0.02, patience_s=0.05)
+    ran: list[int] = []
+    told: list[int] = []
+
+    def submit(number: int, seconds: float) -> None:
+        async def work() -> None:
+            ran.append(number)
+            await asyncio.sleep(seconds)
+
+        assert lanes.submit("room", 10, work, overdue=lambda: told.append(number))
+
+    submit(0, 0.08)
+    for number in range(1, 100):
+        submit(number, 0.08)
+    await lanes.finish()
+    assert ran == [0]
+    assert told == list(range(1, 100))
+    submit(100, 0)
+    await lanes.finish()
+    assert ran == [0, 100]
+
+
+async def test_a_long_burst_of_quick_commands_is_never_given_up() -> None:
+    lanes = Lanes(slow_s=0.5, patience_s=0.01)
+    ran: list[int] = []
+    told: list[int] = []
+
+    def submit(number: int) -> None:
+        async def work() -> None:
+            await asyncio.sleep(0.001)
+            ran.append(number)
+
+        assert lanes.submit("room", 10, work, overdue=lambda: told.append(number))
+
+    for number in range(100):
+        submit(number)
+    await lanes.finish()
+    assert ran == list(range(100))
+    assert told == []
