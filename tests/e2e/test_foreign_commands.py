@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import pytest
 
-from chatserver.app import build_registry
+from chatserver.app import NAMESPACES, build_registry
 from tests.support.clients import CHAT, ROOMS, PythonDevice
 from tests.support.houses import UNKNOWN, House
 from tests.support.locks import value
@@ -19,6 +19,7 @@ COMMANDS: Final = [
     for operation in REGISTRY.operations.values()
     for namespace in operation.namespaces
 ]
+IDS: Final = {"room_id", "user_id", "member_ids", "rooms", "room_ids", "key_id"}
 BAD_IDS: Final[tuple[Any, ...]] = ("nonsense!", "", 7, None, True, {}, "0" * 5000)
 
 
@@ -38,24 +39,31 @@ def payload_of(command: str, ids: dict[str, str]) -> dict[str, Any]:
         "room.reactivate": room,
         "room.watch": room,
         "room.unwatch": room,
-        "presence.set": {"status": "online"},
-        "presence.watch": {"room_ids": [ids["room"]]},
         "message.send": {**room, "content": "I was here", "client_msg_id": "intruder"},
         "message.history": room,
         "sync": {"rooms": {ids["room"]: {"epoch": "1.1", "seq": 0}}},
         "room.replay": {**room, "after_seq": 0},
+        "presence.set": {"status": "online"},
+        "presence.watch": {"room_ids": [ids["room"]]},
+        "auth.confirm": {"key_id": ids["user key"]},
+        "auth.refresh": {"token": "nobody's"},
     }
     return payloads[command]
 
 
-# These do not fail for a room that is not one's own: they list, compare, end nothing or name none.
+# These do not fail for a room that is not one's own: one lists, one compares, one ends nothing.
 SUCCEEDING: Final = {"room.list", "sync", "room.unwatch", "presence.set"}
+# About one's own credential: nothing that could be there or not.
+REFUSING: Final = {"auth.confirm": 422, "auth.refresh": 401}
 
 
 class TestCommands:
     @pytest.fixture
     async def spies(self, theirs: House, mine: House) -> list[PythonDevice]:
-        return [await mine.scene.device("onlyb"), await theirs.scene.device("stranger", 1)]
+        return [
+            await mine.scene.device("onlyb", namespaces=NAMESPACES),
+            await theirs.scene.device("stranger", 1, namespaces=NAMESPACES),
+        ]
 
     async def test_foreign_and_unknown_ids_are_the_same_refusal(
         self, theirs: House, spies: list[PythonDevice]
@@ -76,7 +84,7 @@ class TestCommands:
                 if command == "room.create" and spy.name == "stranger":
                     continue  # a person of the same client may be invited
                 assert acks[0] == acks[1], (namespace, command)
-                assert acks[0]["error"]["status"] == 404, (command, acks)
+                assert acks[0]["error"]["status"] == REFUSING.get(command, 404), (command, acks)
         for spy in spies:
             synced = await spy.call(CHAT, "sync", payload_of("sync", theirs.ids))
             compared = synced["rooms"][theirs.ids["room"]]
@@ -97,7 +105,7 @@ class TestCommands:
     async def test_malformed_ids_are_named(self, spies: list[PythonDevice]) -> None:
         for namespace, command in COMMANDS:
             payload = payload_of(command, UNKNOWN)
-            for field in {"room_id", "room_ids", "user_id", "member_ids", "rooms"} & set(payload):
+            for field in IDS & set(payload):
                 for bad in BAD_IDS:
                     wrong = bad
                     if field in {"member_ids", "room_ids"}:

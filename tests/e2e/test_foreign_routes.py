@@ -55,6 +55,7 @@ NAMELESS: Final = {
     *("client.create", "client.list", "client.own", "client.update_own"),
     *("client_key.list", "client_key.create", "user.list", "user.me"),
     *("room.create", "room.list", "room.list_all"),
+    *("audit.list", "client.usage"),
 }
 
 

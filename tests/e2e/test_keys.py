@@ -133,7 +133,11 @@ class TestRefresh:
 
     async def test_a_key_that_may_not_read_hears_nothing_until_it_may(self, scene: Scene) -> None:
         writing = (await scene.login("alice", scopes=["chat:write", "rooms:write"]))["key"]
-        silent = await connected(scene, writing, 0, ROOMS, CHAT)
+        with pytest.raises(RefusedError) as told:
+            await connected(scene, writing, 0, CHAT)
+        assert told.value.error["code"] == "auth.scope_missing"
+        silent = await connected(scene, (await scene.login("alice"))["key"], 0, ROOMS, CHAT)
+        await silent.call(CHAT, "auth.refresh", {"token": writing})
         hearing = await connected(scene, (await scene.login("alice"))["key"], 1, ROOMS, CHAT)
         room = (await hearing.create_room())["id"]
         await silent.say(room, "one")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from chatserver.app import NAMESPACES, build_registry
+from chatserver.app import NAMESPACE_SCOPES, NAMESPACES, build_registry
 from chatserver.kernel.ids import uuid7
 from chatserver.kernel.principal import Scope
 from tests.support.clients import Api, PythonDevice, RefusedError
@@ -44,6 +44,8 @@ WHO: dict[str, str] = {
     "message.history": "M chat:read",
     "message.post": "M chat:write",
     "message.send": "chat:write",
+    "presence.set": "rooms:read",
+    "presence.watch": "rooms:read",
     "room.create": "M rooms:write",
     "room.deactivate": "M rooms:write",
     "room.delete": "M rooms:write",
@@ -125,7 +127,8 @@ async def credentials(scene: Scene, pair: Cluster) -> dict[str, str | None]:
     (await scene.api.post("/users/mallory/revoke")).ok()
     keys["an expired key"] = (await scene.login("late", ttl_s=1))["key"]
     now = issuer.claims()["iat"]
-    keys["an expired JWT"] = issuer.token("late", iat=now - 100, exp=now - 60)
+    reading = " ".join(scope.value for scope in NAMESPACE_SCOPES.values())
+    keys["an expired JWT"] = issuer.token("late", scope=reading, iat=now - 100, exp=now - 60)
     await asyncio.sleep(1.1)
     return keys
 
@@ -165,8 +168,22 @@ async def test_every_command(scene: Scene, credentials: dict[str, str | None]) -
     ]
     assert len(commands) > 20
     for kind in (it for it in SOMEBODY if it not in ("operator", "master")):
-        device = scene.keep(PythonDevice("alice", scene.nodes[0].url, credentials[kind]))
+        listening = [
+            namespace
+            for namespace, scope in NAMESPACE_SCOPES.items()
+            if kind.removeprefix("JWT ") == scope.value
+        ]
+        for namespace in NAMESPACES:
+            if namespace not in listening:
+                alone = PythonDevice("alice", scene.nodes[0].url, credentials[kind])
+                with pytest.raises(RefusedError) as told:
+                    await alone.connect(namespace)
+                assert told.value.error["code"] == "auth.scope_missing", (namespace, kind)
+        # Whoever is in already may go on with less: then only commands are held to the scopes.
+        full = (await scene.login("alice"))["key"]
+        device = scene.keep(PythonDevice("alice", scene.nodes[0].url, full))
         await device.connect(*NAMESPACES)
+        await device.call(NAMESPACES[0], "auth.refresh", {"token": credentials[kind]})
         for namespace, name in commands:
             ack: dict[str, Any] = await device.emit(namespace, name, {})
             code = None if ack["ok"] else ack["error"]["code"]

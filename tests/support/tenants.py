@@ -73,6 +73,8 @@ PROBES: Final[dict[str, Payload]] = {
     "message.history": {"room_id": R.ROOM},
     "message.post": {"room_id": R.ROOM, "content": "x"},
     "message.send": {"room_id": R.ROOM, "content": "x", "client_msg_id": "walk"},
+    "presence.set": {"status": "online"},
+    "presence.watch": {"room_ids": [R.ROOM], "user_ids": [R.PERSON]},
     "room.create": {"type": "group", "external_id": R.NEW_ROOM_NAME, "member_ids": [R.PERSON]},
     "room.deactivate": {"room_id": R.ROOM},
     "room.delete": {"room_id": R.ROOM},
