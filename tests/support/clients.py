@@ -200,10 +200,21 @@ async def all_see(
     expected = list(range(first, last + 1))
     for device in devices:
         assert device.seqs(room_id) == expected, device.name
-    reference = {fact["seq"]: fact for fact in devices[0].facts(room_id)}
+    reference = {fact["seq"]: _agreed(fact) for fact in devices[0].facts(room_id)}
     for device in devices[1:]:
         for fact in device.facts(room_id):
-            assert fact == reference[fact["seq"]], device.name
+            assert _agreed(fact) == reference[fact["seq"]], device.name
+
+
+def _agreed(fact: dict[str, Any]) -> dict[str, Any]:
+    """What everyone sees alike. A room's own fact shows the room as it is when it is read.
+
+    Contract: live and replayed facts agree in type, id and seq. One that a node read from the log,
+    because the bus had lost it, may know of later activity.
+    """
+    if fact["type"].startswith("room."):
+        return {name: value for name, value in fact.items() if name != "data"}
+    return fact
 
 
 class PythonDevice(Device):
