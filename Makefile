@@ -43,7 +43,7 @@ dev: install ## Start everything: database, Redis, server, workers, demo client 
 
 test: install ## Run every test; those with the JavaScript client need Node (ARGS="-k room")
 	@if command -v node >/dev/null && command -v npm >/dev/null; then \
-	  $(MAKE) --no-print-directory $(JS)/node_modules/.installed && exec $(BIN)/pytest $(ARGS); \
+	  $(MAKE) --no-print-directory $(JS)/node_modules/.installed && exec .ci/tests $(ARGS); \
 	elif [ -n "$$CI" ]; then \
 	  echo "CI must run the tests of the JavaScript client, and node or npm is missing." >&2; exit 1; \
 	else \
