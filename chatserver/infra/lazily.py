@@ -49,9 +49,14 @@ class LazyNotes:
 
     async def run(self) -> None:
         """Flush every 5 s, until cancelled; then once more."""
-        try:
-            while True:
-                await asyncio.sleep(FLUSH_S)
-                await self.flush()
-        finally:
-            await self.flush()
+        await flush_often(self.flush)
+
+
+async def flush_often(flush: Callable[[], Awaitable[None]]) -> None:
+    """Call `flush` every 5 s, until cancelled; then once more."""
+    try:
+        while True:
+            await asyncio.sleep(FLUSH_S)
+            await flush()
+    finally:
+        await flush()

@@ -1,16 +1,15 @@
 """Gives keys that were used a MAC under the newest pepper, in the background."""
 
-import asyncio
 from typing import Final
 
 import structlog
 from sqlalchemy import text
 
 from chatserver.infra.database import Database
+from chatserver.infra.lazily import flush_often
 
 log = structlog.get_logger()
 
-FLUSH_S: Final = 5.0
 MOST_WAITING: Final = 10_000
 
 # By the old MAC: whoever changed the row meanwhile has done better already.
@@ -61,9 +60,4 @@ class Remac:
 
     async def run(self) -> None:
         """Flush every 5 s, until cancelled; then once more."""
-        try:
-            while True:
-                await asyncio.sleep(FLUSH_S)
-                await self.flush()
-        finally:
-            await self.flush()
+        await flush_often(self.flush)

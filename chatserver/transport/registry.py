@@ -168,18 +168,14 @@ async def call(
     operation: Operation,
     principal: Principal,
     payload: Any,  # noqa: ANN401 - whatever was sent
-    *,
-    as_text: bool = False,
 ) -> Answer:
     """Run an operation: may this caller, is the payload right, then the handler, within 4 s.
-
-    `as_text`: the values are strings, as in a query.
 
     Raises:
         DomainError: any refusal; `unavailable` also when the deadline passed (outcome unknown).
     """
     admit(operation, principal)
-    return await run(operation, principal, parse(operation.request, payload, as_text=as_text))
+    return await run(operation, principal, parse(operation.request, payload))
 
 
 def admit(operation: Operation, principal: Principal) -> None:
