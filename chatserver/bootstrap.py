@@ -1,11 +1,9 @@
 """The one place where objects are built: for the server, for workers and for the command line."""
 
 import asyncio
-import hashlib
-from collections.abc import Callable, Sequence
 from datetime import timedelta
 from http import HTTPStatus
-from typing import Final, TypeVar
+from typing import Final
 from uuid import UUID
 
 import orjson
@@ -25,7 +23,6 @@ from chatserver.chat.writer import MessageWriter
 from chatserver.clients.issuers import Issuers
 from chatserver.clients.repository import (
     ClientKeyRepository,
-    ClientNumbersLookup,
     ClientRepository,
     IssuerLookup,
     IssuerRepository,
@@ -33,81 +30,48 @@ from chatserver.clients.repository import (
 )
 from chatserver.clients.service import ClientService, MasterKeyService
 from chatserver.infra import jobs
-from chatserver.infra.addresses import Reach
-from chatserver.infra.cluster import Generation
 from chatserver.infra.cursors import CursorSeal
-from chatserver.infra.database import Database
-from chatserver.infra.http_client import GuardedClient, OutboundError
-from chatserver.infra.idempotency import IdempotencyStore
-from chatserver.infra.jobs import DISPATCH_OUTBOX, Doorbell
+from chatserver.infra.http_client import OutboundError
+from chatserver.infra.job_kinds import ERASE_USER, RECHECK_ROOMS
 from chatserver.infra.jwks import Jwks
 from chatserver.infra.lazily import LazyNotes
-from chatserver.infra.quotas import Quotas
-from chatserver.infra.rate_limits import RateLimiter
 from chatserver.infra.remac import Remac
-from chatserver.infra.secrets import KeyHasher, SecretBox
 from chatserver.infra.signing import ReportSigner
-from chatserver.infra.slow_hash import SlowHasher
-from chatserver.infra.unit_of_work import UnitOfWork, Units
+from chatserver.infra.unit_of_work import UnitOfWork
 from chatserver.kernel.clock import utc_now
 from chatserver.kernel.errors import UnavailableError
-from chatserver.kernel.events import Committed
-from chatserver.kernel.opening import Open
 from chatserver.kernel.principal import Principal
 from chatserver.privacy.erasing import Eraser
 from chatserver.privacy.export import Exporter
 from chatserver.privacy.repository import PrivacyRepository
 from chatserver.privacy.retention import Keeper
 from chatserver.privacy.service import PrivacyService
-from chatserver.reactions import has_later
-from chatserver.realtime.ports import Broadcaster, Closing
-from chatserver.realtime.publisher import BusPublisher, BusSettings
+from chatserver.realtime.ports import Closing
 from chatserver.rooms.counts import CountNotices
 from chatserver.rooms.members import MemberService
 from chatserver.rooms.repository import RoomRepository
 from chatserver.rooms.service import RoomService
 from chatserver.settings import Settings
-from chatserver.transport.limits import Book, Gate
 from chatserver.users.models import User
 from chatserver.users.repository import UserLookup, UserRepository
 from chatserver.users.service import UserService
-
-Service = TypeVar("Service")
+from chatserver.wiring.core import Core
 
 # Longer than an operation may take (registry: 4 s).
 ERASE_AFTER_S: Final = 5.0
-_BUS_KEY: Final = b"chatserver bus v1|"
 
 
-class Container:
-    """Everything of one process. Services come as `Open[...]`: a block is a transaction.
-
-    A process without sockets publishes over the bus; the server puts its engine in `broadcaster`.
-    """
+class Container(Core):
+    """Everything of one process: the core, and what each feature builds on it."""
 
     def __init__(self, settings: Settings, *, name: str = "chatserver") -> None:
-        self.settings = settings
-        self.database = Database(settings.database_url.get_secret_value(), name=name)
-        self.generation = Generation(self.database)
-        self.doorbell = Doorbell(settings.queue_url)
-        self.hasher = KeyHasher([pepper.get_secret_value() for pepper in settings.key_peppers])
-        self.slow = SlowHasher()
-        self.box = SecretBox.from_text([key.get_secret_value() for key in settings.secret_keys])
-        self.bus = BusSettings(
-            url=settings.redis_url.get_secret_value(),
-            key=hashlib.sha256(
-                _BUS_KEY + settings.key_peppers[0].get_secret_value().encode()
-            ).digest(),
-        )
-        self.publisher = BusPublisher(self.bus, settings.node_id)
-        self.broadcaster: Broadcaster = self.publisher
+        super().__init__(settings, name=name)
         self.masters = MasterKeyLookup(self.database)
         self.life = KeyLife(grace=timedelta(seconds=settings.key_grace_s))
         self.scoped = ScopedKeyLookup(self.database, idle=self.life.idle)
         self.used_masters = LazyNotes(self.masters.touch)
         self.used_scoped = LazyNotes(self.scoped.touch)
         self.people = UserLookup(self.database)
-        self.outside = GuardedClient(Reach(private=settings.allow_private_addresses))
         self.jwks = Jwks(self._read_key_set)
         self.rotation = Rotation(
             families=self.scoped,
@@ -133,14 +97,6 @@ class Container:
         )
         self.remac = Remac(self.database)
         self.hasher.outdated = self.remac.note
-        self.answers = IdempotencyStore(self.database, self.box)
-        self._units = Units(
-            self.database,
-            generation=self.generation,
-            publish=self._publish,
-            has_later=has_later,
-            ring=lambda: self.doorbell.ring([DISPATCH_OUTBOX]),
-        )
         self.open_clients = self.open(self._clients)
         self.open_master_keys = self.open(self._master_keys)
         self.open_users = self.open(self._users)
@@ -161,23 +117,16 @@ class Container:
             signer=self.signer,
             count_changed=self.counts.changed,
         )
-        self.limiter = RateLimiter(settings.redis_url.get_secret_value())
-        self.quotas = Quotas(self.database, self.limiter.redis)
-        self.gate = Gate(
-            self.limiter,
-            Book(
-                ClientNumbersLookup(self.database).find,
-                limits=settings.limits.model_dump(),
-                quotas=settings.quota_values.model_dump(),
-            ),
-            self.quotas,
-            enabled=settings.rate_limits_enabled,
-        )
         self.messages = ChatRepository(self.database)
         self.log = ChatLog(self.messages, self.generation)
         self.writer = MessageWriter(
             self.messages,
-            Announcer(self.messages, publish=self._publish, generation=self.generation),
+            Announcer(
+                self.messages,
+                publish=self.publish,
+                generation=self.generation,
+                ring=self.ring_outbox,
+            ),
         )
         limits = settings.limits
         self.chat = ChatService(
@@ -196,10 +145,6 @@ class Container:
             generation=self.generation,
         )
         self._lazily: list[asyncio.Task[None]] = []
-
-    def open(self, build: Callable[[UnitOfWork], Service]) -> Open[Service]:
-        """Give the `Open` of a builder: the block is the transaction, facts are shown after it."""
-        return self._units.open(build)
 
     async def start(self) -> None:
         """Begin what runs in the background. Waits for nobody: parts that are away are retried."""
@@ -227,9 +172,6 @@ class Container:
         await self.outside.close()
         await self.database.close()
 
-    def _publish(self, facts: Sequence[Committed]) -> None:
-        self.broadcaster.publish(facts)
-
     def _kick(self, closing: Closing) -> None:
         self.identifier.forget(closing)
         self.broadcaster.close(closing)
@@ -241,9 +183,7 @@ class Container:
     def _clients(self, work: UnitOfWork) -> ClientService:
         async def recheck(client_id: UUID) -> None:
             # Rooms stand above clients: the change reaches them as a job.
-            await jobs.plan(
-                work.session, jobs.RECHECK_ROOMS, dedupe=str(client_id), client_id=client_id
-            )
+            await jobs.plan(work.session, RECHECK_ROOMS, dedupe=str(client_id), client_id=client_id)
 
         return ClientService(
             clients=ClientRepository(work.session),
@@ -329,7 +269,7 @@ class Container:
         async def later(client_id: UUID, erasure_id: UUID) -> None:
             await jobs.plan(
                 work.session,
-                jobs.ERASE_USER,
+                ERASE_USER,
                 dedupe=str(erasure_id),
                 client_id=client_id,
                 payload=orjson.dumps({"erasure_id": str(erasure_id)}).decode(),

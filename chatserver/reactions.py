@@ -1,7 +1,9 @@
 """The one table: what is done later about a fact, whatever dies meanwhile.
 
 What callers see live needs no entry here: every committed fact is shown, and the log repairs it. An
-outbox row is written only for the types that stand in `LATER`.
+outbox row is written only where a reaction exists: always for the types of `ALWAYS`, for others
+where an endpoint of the client follows them (`client.followed`), and for messages where bots read
+along (`room.bots`).
 """
 
 from collections.abc import Awaitable, Callable
@@ -10,6 +12,7 @@ from typing import Final, TypeAlias
 import orjson
 
 from chatserver.infra import jobs
+from chatserver.infra.job_kinds import PURGE_ROOM
 from chatserver.infra.outbox import OutboxRow
 from chatserver.infra.unit_of_work import UnitOfWork
 
@@ -20,7 +23,7 @@ async def purge_room(work: UnitOfWork, row: OutboxRow) -> None:
     """Plan the deletion of what a deleted room leaves behind."""
     await jobs.plan(
         work.session,
-        jobs.PURGE_ROOM,
+        PURGE_ROOM,
         dedupe=str(row.room_id),
         client_id=row.client_id,
         payload=orjson.dumps({"room_id": str(row.room_id)}).decode(),
@@ -32,6 +35,10 @@ LATER: Final[dict[str, tuple[Reaction, ...]]] = {
 }
 
 
+# Their reactions don't depend on what the client has set up.
+ALWAYS: Final = frozenset({"room.deleted"})
+
+
 def has_later(fact_type: str) -> bool:
-    """Tell whether a fact needs an outbox row."""
-    return fact_type in LATER
+    """Tell whether a fact needs an outbox row in any case."""
+    return fact_type in ALWAYS

@@ -10,7 +10,8 @@ import structlog
 
 from chatserver.infra import jobs
 from chatserver.infra.database import Database
-from chatserver.infra.jobs import Claim, JobKind
+from chatserver.infra.job_kinds import JobKind
+from chatserver.infra.jobs import Claim
 from chatserver.kernel.errors import DomainError, UnavailableError
 from workers.outcome import DONE, GIVEN_BACK, Outcome, after
 

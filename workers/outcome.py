@@ -4,7 +4,8 @@ import random
 from dataclasses import dataclass
 from typing import Final
 
-from chatserver.infra.jobs import Claim, JobKind
+from chatserver.infra.job_kinds import JobKind
+from chatserver.infra.jobs import Claim
 from chatserver.infra.redaction import redact_text
 from chatserver.kernel.errors import DomainError, ErrorKind
 

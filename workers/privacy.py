@@ -3,7 +3,8 @@
 from typing import Protocol
 from uuid import UUID
 
-from chatserver.infra.jobs import ERASE_USER, RETAIN, Claim
+from chatserver.infra.job_kinds import ERASE_USER, RETAIN
+from chatserver.infra.jobs import Claim
 from workers.holding import Handling
 
 

@@ -5,7 +5,8 @@ from typing import Final
 from sqlalchemy import text
 
 from chatserver.infra.database import Database
-from chatserver.infra.jobs import TRIM_RECORDS, Claim
+from chatserver.infra.job_kinds import TRIM_RECORDS
+from chatserver.infra.jobs import Claim
 from workers.holding import Handling
 
 SLICE: Final = 1000

@@ -3,7 +3,8 @@
 from typing import Final, Protocol
 from uuid import UUID
 
-from chatserver.infra.jobs import DEACTIVATE_ROOMS, PURGE_ROOM, RECHECK_ROOMS, Claim
+from chatserver.infra.job_kinds import DEACTIVATE_ROOMS, PURGE_ROOM, RECHECK_ROOMS
+from chatserver.infra.jobs import Claim
 from chatserver.kernel.opening import Open
 from workers.holding import Handling
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 import structlog
 
 from chatserver.infra.database import Database
-from chatserver.infra.jobs import DISPATCH_OUTBOX
+from chatserver.infra.job_kinds import DISPATCH_OUTBOX
 from chatserver.infra.unit_of_work import UnitOfWork
 from chatserver.kernel.opening import Open
 from workers.claimer import POLL_S, Claimer

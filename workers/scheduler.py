@@ -12,7 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from chatserver.infra import jobs
 from chatserver.infra.database import Database, outages
-from chatserver.infra.jobs import KINDS, Doorbell, JobKind
+from chatserver.infra.job_kinds import KINDS, JobKind
+from chatserver.infra.jobs import Doorbell
 from chatserver.kernel.errors import UnavailableError
 from workers.condition import Condition
 from workers.schedule import PERIODIC, SWEEP_EVERY_S, Periodic, Timetable

@@ -54,6 +54,8 @@ class Outcome:
     ts: datetime
     epoch: int | None
     woke_seq: int | None
+    # Whether something follows later: its outbox row is committed.
+    later: bool = False
 
 
 def message_members(draft: Draft, outcome: Outcome) -> dict[str, Any]:

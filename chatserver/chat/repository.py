@@ -15,8 +15,8 @@ from chatserver.kernel.events import Actor, Committed, Effect
 from chatserver.realtime.ports import Changes, Seat, Subscriptions
 
 _STORE: Final = (
-    "select o_outcome, o_message_id, o_seq, o_msg_no, o_ts, o_epoch, o_woke_seq from chat_store("
-    "$1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)"
+    "select o_outcome, o_message_id, o_seq, o_msg_no, o_ts, o_epoch, o_woke_seq, o_later"
+    " from chat_store($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)"
 )
 _MESSAGE: Final = """
   m.id as m_id, m.seq as m_seq, m.msg_no as m_msg_no, m.sender as m_sender,

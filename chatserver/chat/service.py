@@ -55,14 +55,19 @@ class Announcer:
         *,
         publish: Callable[[Sequence[Committed]], None],
         generation: Callable[[], int],
+        ring: Callable[[], None] = lambda: None,
     ) -> None:
+        """`ring` wakes whoever dispatches the outbox."""
         self._repository = repository
         self._publish = publish
+        self._ring = ring
         self._generation = generation
         self._waking: set[asyncio.Task[None]] = set()
 
     def __call__(self, draft: Draft, outcome: Outcome) -> None:
         fact = created(draft, outcome, message_members(draft, outcome), self._generation())
+        if outcome.later:
+            self._ring()
         if outcome.woke_seq is None:
             self._publish([fact])
             return

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import orjson
 import typer
 
-from chatserver.app import build_registry
+from chatserver.operations import build_registry
 from chatserver.transport.documents.asyncapi import asyncapi as describe_sockets
 from chatserver.transport.documents.markdown import errors_page, events_page
 from chatserver.transport.documents.openapi import openapi as describe_rest

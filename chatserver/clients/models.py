@@ -25,6 +25,10 @@ class Client(SQLModel, table=True):
     # Overrides of defaults: `cors_origins`, `limits`, `room_deactivation` (seconds),
     # `retention` (days).
     settings: dict[str, Any] = Field(default_factory=dict, sa_column=json_column())
+    # The types of fact that some webhook endpoint of the client wants: they get an outbox row.
+    followed: list[str] = Field(
+        default_factory=list, sa_column=Column(ARRAY(Text), nullable=False, server_default="{}")
+    )
     # Whatever was issued before this moment is dead, whichever cache still knows it.
     revoked_before: datetime | None = Field(default=None, sa_column=time_column(nullable=True))
     created_at: datetime = Field(default=None, sa_column=time_column(default_now=True))

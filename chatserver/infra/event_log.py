@@ -46,13 +46,18 @@ _TAKE = text(
 )
 
 
-async def append(session: AsyncSession, facts: Sequence[Fact], generation: int) -> list[Committed]:
+async def append(
+    session: AsyncSession, facts: Sequence[Fact], generation: int
+) -> tuple[list[Committed], dict[UUID, int]]:
     """Number the sequenced facts, write them to the log and encode all of them.
+
+    Gives the facts as they are shown, and the seqs by the facts' ids.
 
     The update of the room's row holds its lock until the commit, so seq order is commit order.
     Rooms are taken in id order: whoever needs several can't wait for one another in a circle.
     """
     committed: list[Committed] = []
+    seqs: dict[UUID, int] = {}
     numbered = sorted(
         (fact for fact in facts if fact.sequenced and fact.room_id is not None), key=_room_of
     )
@@ -63,13 +68,14 @@ async def append(session: AsyncSession, facts: Sequence[Fact], generation: int) 
         )
         last_seq, epoch, ts = taken.one()
         for seq, fact in enumerate(batch, start=last_seq - len(batch) + 1):
+            seqs[fact.id] = seq
             session.add(_row(fact, seq, ts))
             committed.append(_encoded(fact, seq, f"{generation}.{epoch}", ts))
     loose = [fact for fact in facts if not (fact.sequenced and fact.room_id is not None)]
     if loose:
         ts = (await session.execute(text("select clock_timestamp()"))).scalar_one()
         committed.extend(_encoded(fact, None, None, ts) for fact in loose)
-    return committed
+    return committed, seqs
 
 
 def _room_of(fact: Fact) -> UUID:

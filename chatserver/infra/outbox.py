@@ -1,11 +1,12 @@
 """What must follow a fact later, whatever dies meanwhile: rows of the fact's own transaction."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Column, ForeignKeyConstraint, Identity, Integer, text
+import orjson
+from sqlalchemy import BigInteger, Column, ForeignKeyConstraint, Identity, Integer, String, text
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import Field, SQLModel
 
@@ -33,7 +34,15 @@ class OutboxRow(SQLModel, table=True):
     room_id: UUID | None = Field(default=None, sa_column=uuid_column(nullable=True))
     fact_id: UUID = Field(sa_column=uuid_column())
     type: str = Field(max_length=32)
+    # Empty where the fact is about a message or a room: it is read as that is by then.
     data: dict[str, Any] = Field(default_factory=dict, sa_column=json_column())
+    # The fact's place in its room's log, if it has one.
+    seq: int | None = Field(default=None, sa_column=Column(BigInteger, nullable=True))
+    message_id: UUID | None = Field(default=None, sa_column=uuid_column(nullable=True))
+    actor_type: str = Field(
+        default="system", sa_column=Column(String(8), nullable=False, server_default="system")
+    )
+    actor_id: str | None = Field(default=None, max_length=128)
     created_at: datetime = Field(default=None, sa_column=time_column(default_now=True))
     attempts: int = Field(default=0, sa_column=Column(Integer, nullable=False, server_default="0"))
     due_at: datetime | None = Field(default=None, sa_column=time_column(nullable=True))
@@ -41,18 +50,60 @@ class OutboxRow(SQLModel, table=True):
     set_aside_at: datetime | None = Field(default=None, sa_column=time_column(nullable=True))
 
 
-def add(session: AsyncSession, facts: Sequence[Fact]) -> None:
-    """Keep facts for their later reactions; the caller decided that there are some."""
-    for fact in facts:
-        session.add(
-            OutboxRow(
-                client_id=fact.client_id,
-                room_id=fact.room_id,
-                fact_id=fact.id,
-                type=fact.type,
-                data={} if fact.about_room or fact.message_id else fact.data,
-            )
-        )
+# Whether somebody follows a type is read here, inside the transaction: an endpoint that was
+# committed before this fact gets it, whichever node the fact entered by.
+_ADD = text(
+    "insert into outbox"
+    "  (client_id, room_id, fact_id, type, data, seq, message_id, actor_type, actor_id)"
+    " select f.client_id, f.room_id, f.fact_id, f.type, f.data, f.seq, f.message_id, f.actor_type,"
+    "   f.actor_id"
+    " from jsonb_to_recordset(cast(:facts as jsonb)) as f ("
+    "   place int, always boolean, client_id uuid, room_id uuid, fact_id uuid, type text,"
+    "   data jsonb, seq bigint, message_id uuid, actor_type text, actor_id text)"
+    " join client c on c.id = f.client_id"
+    " where f.always or f.type = any (c.followed)"
+    "   or (f.type = 'message.created' and exists"
+    "     (select from room r where r.id = f.room_id and r.bots > 0))"
+    " order by f.place"
+)
+
+
+async def add(
+    session: AsyncSession,
+    facts: Sequence[Fact],
+    seqs: Mapping[UUID, int],
+    always: Callable[[str], bool],
+) -> bool:
+    """Keep those facts for which there is a later reaction; True when there is one.
+
+    `seqs`: the places in the log, by the facts' ids. `always` tells types that have one in any
+    case; the others have one where the client follows them, or bots read the room.
+    """
+    kept = await session.execute(
+        _ADD,
+        {
+            "facts": orjson.dumps(
+                [
+                    {
+                        "place": place,
+                        "always": always(fact.type),
+                        "client_id": str(fact.client_id),
+                        "room_id": None if fact.room_id is None else str(fact.room_id),
+                        "fact_id": str(fact.id),
+                        "type": fact.type,
+                        "data": {} if fact.about_room or fact.message_id else fact.data,
+                        "seq": seqs.get(fact.id),
+                        "message_id": None if fact.message_id is None else str(fact.message_id),
+                        "actor_type": fact.actor.type,
+                        "actor_id": fact.actor.id,
+                    }
+                    for place, fact in enumerate(facts)
+                ],
+                default=str,
+            ).decode()
+        },
+    )
+    return bool(kept.rowcount)  # type: ignore[attr-defined]  # an insert gives a cursor result
 
 
 # Materialized: as a plain sub-select it may be run once per row and then take more than the limit.
@@ -62,7 +113,8 @@ _TAKE = text(
     "   and (cast(:only as bigint) is null or id = :only)"
     "   order by id limit :limit for update skip locked)"
     " delete from outbox using due where outbox.id = due.id"
-    " returning outbox.id, client_id, room_id, fact_id, type, data"
+    " returning outbox.id, client_id, room_id, fact_id, type, data, seq, message_id, actor_type,"
+    "  actor_id, created_at"
 )
 _PUT_OFF = text(
     "update outbox set attempts = attempts + 1, error = :error,"

@@ -92,10 +92,8 @@ class UnitOfWork:
         if not self.facts:
             return
         await self.session.flush()
-        self.committed = await event_log.append(self.session, self.facts, generation)
-        later = [fact for fact in self.facts if has_later(fact.type)]
-        outbox.add(self.session, later)
-        self._has_later = bool(later)
+        self.committed, seqs = await event_log.append(self.session, self.facts, generation)
+        self._has_later = await outbox.add(self.session, self.facts, seqs, has_later)
 
     def tell(self, publish: Callable[[list[Committed]], None], ring: Callable[[], None]) -> None:
         """Run what waits for the commit. A failing push is logged; the log repairs it."""

@@ -54,8 +54,11 @@ update room set created_by = null
 where client_id = :client and id = any (:rooms) and created_by = :name
 """)
 _OUTBOX: Final = text("""
-update outbox set data = data || '{"user_id": null}'
-where client_id = :client and data ->> 'user_id' = :name
+update outbox set
+  data = case when data ->> 'user_id' = :name then data || '{"user_id": null}' else data end,
+  actor_id = case when actor_type = 'user' and actor_id = :name then null else actor_id end
+where client_id = :client
+  and (data ->> 'user_id' = :name or (actor_type = 'user' and actor_id = :name))
 """)
 _AUDIT: Final = text("""
 update audit set

@@ -9,6 +9,7 @@ from sqlalchemy import (
     Column,
     ForeignKeyConstraint,
     Index,
+    Integer,
     UniqueConstraint,
     text,
 )
@@ -60,6 +61,8 @@ class Room(SQLModel, table=True):
     )
     msg_no: int = Field(default=0, sa_column=_counter())
     members_count: int = 0
+    # How many bots are members: with any, new messages get an outbox row.
+    bots: int = Field(default=0, sa_column=Column(Integer, nullable=False, server_default="0"))
     created_by: str | None = Field(default=None, max_length=128)
     last_activity_at: datetime = Field(default=None, sa_column=time_column(default_now=True))
     # Rises with every fact, where `last_activity_at` rises with messages alone: `sync` goes by it.

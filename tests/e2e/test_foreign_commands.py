@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import pytest
 
-from chatserver.app import NAMESPACES, build_registry
+from chatserver.operations import NAMESPACES, build_registry
 from tests.support.clients import CHAT, ROOMS, PythonDevice
 from tests.support.houses import UNKNOWN, House
 from tests.support.locks import value

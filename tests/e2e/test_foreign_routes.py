@@ -11,8 +11,8 @@ from urllib.parse import quote
 
 import pytest
 
-from chatserver.app import build_registry
 from chatserver.kernel.principal import Caller
+from chatserver.operations import build_registry
 from chatserver.transport.registry import Operation, Route
 from tests.support.clients import CHAT, Answer, Api
 from tests.support.houses import UNKNOWN, House

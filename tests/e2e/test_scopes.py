@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from chatserver.app import NAMESPACE_SCOPES, NAMESPACES, build_registry
 from chatserver.kernel.ids import uuid7
 from chatserver.kernel.principal import Scope
+from chatserver.operations import NAMESPACE_SCOPES, NAMESPACES, build_registry
 from tests.support.clients import Api, PythonDevice, RefusedError
 from tests.support.issuer import own_issuer
 from tests.support.nodes import Cluster

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from chatserver.app import NAMESPACES, build_registry
 from chatserver.kernel.principal import Caller
+from chatserver.operations import NAMESPACES, build_registry
 from chatserver.transport.registry import Operation, Route
 from tests.support.clients import CHAT, ROOMS, PythonDevice, RawSocket, RefusedError
 from tests.support.everything import rows_with

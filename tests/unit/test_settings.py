@@ -3,7 +3,8 @@ from typing import Any
 
 import pytest
 
-from chatserver.settings import Limits, Settings, SettingsError, load
+from chatserver.setting_groups import Limits
+from chatserver.settings import Settings, SettingsError, load
 
 REQUIRED = {
     "DATABASE_URL": "postgresql://app:hush-1@db:5432/chat",

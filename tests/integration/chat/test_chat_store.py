@@ -64,6 +64,40 @@ class TestStored:
             bob.user_id: (0, 0),
         }
 
+    async def test_what_follows_later_is_kept_in_the_same_transaction(
+        self, talk: Talk, master: Principal
+    ) -> None:
+        [alice] = await talk.users(master, "alice")
+        quiet, botted = await talk.room(alice), await talk.room(alice)
+        await talk.run("update room set bots = 1 where id = $1", botted.id)
+        [one, two] = await talk.store(
+            draft_of(alice, quiet.id, "c1"), draft_of(alice, botted.id, "c2")
+        )
+        assert (one.later, two.later) == (False, True)
+        [row] = await talk.rows("select * from outbox")
+        assert (row["type"], row["seq"], row["message_id"], row["actor_id"], row["data"]) == (
+            "message.created",
+            two.seq,
+            two.message_id,
+            "alice",
+            "{}",
+        )
+
+    async def test_whoever_follows_hears_of_the_waking_before_the_message(
+        self, talk: Talk, master: Principal
+    ) -> None:
+        [alice] = await talk.users(master, "alice")
+        room = await talk.room(alice)
+        await asleep(talk, master, room.id)
+        await talk.run("update client set followed = '{message.created,room.reactivated}'")
+        [one] = await talk.store(draft_of(alice, room.id, "c1"))
+        assert one.later
+        rows = await talk.rows("select type, seq from outbox order by id")
+        assert [(row["type"], row["seq"]) for row in rows] == [
+            ("room.reactivated", one.woke_seq),
+            ("message.created", one.seq),
+        ]
+
     async def test_a_batch_is_numbered_in_its_own_order(
         self, talk: Talk, master: Principal
     ) -> None:

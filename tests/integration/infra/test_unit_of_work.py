@@ -100,6 +100,18 @@ class TestCommit:
         )
         assert bench.rung == 1
 
+    async def test_a_fact_that_the_client_follows_is_kept_with_its_place(
+        self, talk: Talk, bench: Bench, master: Principal
+    ) -> None:
+        room = await talk.room(master)
+        await talk.run("update client set followed = '{room.updated}'")
+        async with bench.open() as work:
+            work.record(fact(master, room.id))
+            work.record(fact(master, room.id, "room.reactivated"))
+        [row] = await talk.rows("select * from outbox")
+        assert (row["type"], row["seq"], row["actor_type"]) == ("room.updated", 2, "system")
+        assert bench.rung == 1
+
     async def test_nothing_recorded_is_nothing_told(self, bench: Bench) -> None:
         async with bench.open():
             pass

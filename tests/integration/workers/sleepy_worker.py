@@ -6,7 +6,8 @@ from typing import Final
 
 from chatserver.infra import logging
 from chatserver.infra.database import Database
-from chatserver.infra.jobs import Claim, JobKind
+from chatserver.infra.job_kinds import JobKind
+from chatserver.infra.jobs import Claim
 from chatserver.infra.unit_of_work import Units
 from workers.holding import Handling
 from workers.runtime import Worker, run

@@ -6,7 +6,8 @@ import pytest
 
 from chatserver.infra import jobs
 from chatserver.infra.database import Database
-from chatserver.infra.jobs import Claim, JobKind
+from chatserver.infra.job_kinds import JobKind
+from chatserver.infra.jobs import Claim
 from chatserver.kernel.errors import RouteNotFoundError
 from tests.integration.workers.conftest import Eventually, Rows, running
 from tests.support.servers import Servers

@@ -10,7 +10,8 @@ from redis import Redis
 
 from chatserver.infra import jobs
 from chatserver.infra.database import Database
-from chatserver.infra.jobs import DISPATCH_OUTBOX, KINDS, UNHEARD_RINGS, Claim, Doorbell, JobKind
+from chatserver.infra.job_kinds import DISPATCH_OUTBOX, KINDS, JobKind
+from chatserver.infra.jobs import UNHEARD_RINGS, Claim, Doorbell
 from chatserver.infra.unit_of_work import UnitOfWork
 from chatserver.kernel.opening import Open
 from tests.integration.workers.conftest import Eventually, Rows, running

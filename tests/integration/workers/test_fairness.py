@@ -5,7 +5,8 @@ from uuid import UUID
 
 from chatserver.infra import jobs
 from chatserver.infra.database import Database
-from chatserver.infra.jobs import Claim, JobKind
+from chatserver.infra.job_kinds import JobKind
+from chatserver.infra.jobs import Claim
 from chatserver.kernel.ids import uuid7
 
 KIND = JobKind("test.fair", "sweep")

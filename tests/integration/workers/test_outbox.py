@@ -8,7 +8,7 @@ from sqlalchemy import text
 
 from chatserver.infra import jobs, outbox
 from chatserver.infra.database import Database
-from chatserver.infra.jobs import JobKind
+from chatserver.infra.job_kinds import JobKind
 from chatserver.infra.outbox import MOST_ATTEMPTS, OutboxRow
 from chatserver.infra.unit_of_work import UnitOfWork
 from chatserver.kernel.events import SYSTEM, Fact
@@ -37,8 +37,7 @@ async def keep(database: Database, *types: str) -> None:
     async with database.transaction() as session:
         for name in types:
             fact = Fact(type=name, client_id=CLIENT, room_id=None, actor=SYSTEM, data={"n": name})
-            outbox.add(session, [fact])
-            await session.flush()
+            assert await outbox.add(session, [fact], {}, lambda _: True)
 
 
 async def follow(work: UnitOfWork, row: OutboxRow) -> None:

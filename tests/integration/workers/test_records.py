@@ -5,7 +5,8 @@ import pytest
 from sqlalchemy import text
 
 from chatserver.infra.database import Database
-from chatserver.infra.jobs import TRIM_RECORDS, Claim
+from chatserver.infra.job_kinds import TRIM_RECORDS
+from chatserver.infra.jobs import Claim
 from tests.integration.workers.conftest import Rows
 from workers import records
 from workers.records import RecordJobs

@@ -5,7 +5,8 @@ import pytest
 
 from chatserver.infra import jobs
 from chatserver.infra.database import Database
-from chatserver.infra.jobs import Doorbell, JobKind
+from chatserver.infra.job_kinds import JobKind
+from chatserver.infra.jobs import Doorbell
 from tests.integration.workers.conftest import Eventually, Rows, running
 from tests.support.servers import Database as Address
 from tests.support.servers import Servers

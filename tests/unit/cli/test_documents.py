@@ -7,9 +7,9 @@ import pytest
 from openapi_spec_validator import validate
 from typer.testing import CliRunner
 
-from chatserver.app import build_registry
 from chatserver.cli.documents import pages
 from chatserver.cli.program import program
+from chatserver.operations import build_registry
 from chatserver.transport.documents.catalogue import every_error
 from chatserver.transport.http import PREFIX
 

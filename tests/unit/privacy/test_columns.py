@@ -32,11 +32,11 @@ KEPT = {
     },
     "outbox": {
         *("id", "client_id", "room_id", "fact_id", "type", "created_at", "attempts", "due_at"),
-        *("error", "set_aside_at"),
+        *("error", "set_aside_at", "seq", "message_id", "actor_type"),
     },
     "room": {
         *("id", "client_id", "type", "title", "external_id", "history", "details", "is_active"),
-        *("epoch", "last_seq", "min_seq", "msg_no", "members_count", "last_activity_at"),
+        *("epoch", "last_seq", "min_seq", "msg_no", "members_count", "last_activity_at", "bots"),
         *("last_event_at", "deactivation_check_at", "deactivates_at", "deactivated_at"),
         *("deleted_at", "created_at", "updated_at"),
     },
@@ -56,7 +56,7 @@ SCRUBBED = {
         *("error_message", "context", "reply_to", "attachments", "mentions", "details", "pinned"),
         *("edited_at", "deleted_at"),
     },
-    "outbox": {"data"},
+    "outbox": {"data", "actor_id"},
     "room": {"created_by"},
     "room_event": {"actor_id", "data"},
 }

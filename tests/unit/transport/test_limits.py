@@ -13,7 +13,7 @@ from chatserver.infra.token_buckets import Level, Policy
 from chatserver.kernel.errors import DomainError, ErrorKind, RateLimitedError
 from chatserver.kernel.ids import uuid7
 from chatserver.kernel.principal import Caller, Principal
-from chatserver.settings import Limits, Quotas
+from chatserver.setting_groups import Limits, Quotas
 from chatserver.transport.limits import Book, Gate, limit_field, network_of, policy_field
 
 # RFC 9651: a list of strings with parameters whose values are integers.

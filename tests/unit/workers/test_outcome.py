@@ -2,7 +2,8 @@ from uuid import UUID
 
 import pytest
 
-from chatserver.infra.jobs import Claim, JobKind
+from chatserver.infra.job_kinds import JobKind
+from chatserver.infra.jobs import Claim
 from chatserver.kernel.errors import (
     DomainError,
     IdempotencyRunningError,

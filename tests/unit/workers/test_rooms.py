@@ -4,7 +4,8 @@ from uuid import UUID
 
 import pytest
 
-from chatserver.infra.jobs import DEACTIVATE_ROOMS, PURGE_ROOM, RECHECK_ROOMS, Claim, JobKind
+from chatserver.infra.job_kinds import DEACTIVATE_ROOMS, PURGE_ROOM, RECHECK_ROOMS, JobKind
+from chatserver.infra.jobs import Claim
 from workers.rooms import RoomJobs
 
 CLIENT = UUID(int=7)

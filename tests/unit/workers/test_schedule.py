@@ -1,4 +1,4 @@
-from chatserver.infra.jobs import KINDS
+from chatserver.infra.job_kinds import KINDS
 from workers.schedule import PERIODIC, Timetable
 
 

@@ -1,0 +1,84 @@
+"""Everything that callers can do, on one screen: each feature's operations, routes and facts."""
+
+from typing import Any, Final
+
+from chatserver.api_keys import errors as auth
+from chatserver.api_keys.http import ROUTES as API_KEY_ROUTES
+from chatserver.api_keys.http import ApiKeysHttp
+from chatserver.api_keys.sockets import AuthCommands
+from chatserver.bootstrap import Container
+from chatserver.chat.http import ROUTES as CHAT_ROUTES
+from chatserver.chat.http import ChatHttp
+from chatserver.chat.sockets import FACTS as CHAT_FACTS
+from chatserver.chat.sockets import NAMESPACE as CHAT
+from chatserver.chat.sockets import ChatCommands
+from chatserver.clients.http import CLIENT_ROUTES, KEY_ROUTES, ClientKeysHttp, ClientsHttp
+from chatserver.kernel.principal import Scope
+from chatserver.privacy.http import FACTS as PRIVACY_FACTS
+from chatserver.privacy.http import ROUTES as PRIVACY_ROUTES
+from chatserver.privacy.http import PrivacyHttp
+from chatserver.realtime.running import Running
+from chatserver.rooms.http import ROUTES as ROOM_ROUTES
+from chatserver.rooms.http import RoomsHttp
+from chatserver.rooms.sockets import FACTS as ROOM_FACTS
+from chatserver.rooms.sockets import NAMESPACE as ROOMS
+from chatserver.rooms.sockets import PresenceCommands, RoomCommands, WatchCommands
+from chatserver.transport.registry import Registry
+from chatserver.transport.sessions import FACTS as SESSION_FACTS
+from chatserver.transport.usage import ROUTES as USAGE_ROUTES
+from chatserver.transport.usage import UsageHttp
+from chatserver.users.http import ROUTES as USER_ROUTES
+from chatserver.users.http import UsersHttp
+
+NOTIFICATIONS: Final = "/notifications"
+# What a key must be able to read to connect a namespace.
+NAMESPACE_SCOPES: Final = {
+    ROOMS: Scope.ROOMS_READ,
+    CHAT: Scope.CHAT_READ,
+    NOTIFICATIONS: Scope.NOTIFICATIONS_READ,
+}
+NAMESPACES: Final = tuple(NAMESPACE_SCOPES)
+
+
+def build_registry(container: Container | None = None, current: Running | None = None) -> Registry:
+    """Declare everything that callers can do. Without a container it is only good for documents."""
+    parts: Any = container or _Unconnected()
+    registry = Registry(
+        auth_errors=(
+            auth.AuthMissingError,
+            auth.AuthInvalidError,
+            auth.AuthExpiredError,
+            auth.AuthRevokedError,
+            auth.AuthReuseDetectedError,
+        )
+    )
+    registry.add(ClientsHttp(parts.open_clients), routes=CLIENT_ROUTES)
+    registry.add(ClientKeysHttp(parts.open_master_keys), routes=KEY_ROUTES)
+    registry.add(UsersHttp(parts.open_users), routes=USER_ROUTES)
+    registry.add(ApiKeysHttp(parts.open_api_keys), routes=API_KEY_ROUTES)
+    registry.add(RoomCommands(parts.open_rooms, parts.open_members), namespaces=(ROOMS,))
+    registry.add(RoomsHttp(parts.open_rooms, parts.open_members), routes=ROOM_ROUTES)
+    registry.add(
+        WatchCommands(parts.open_rooms, current or parts.current), namespaces=(ROOMS, CHAT)
+    )
+    registry.add(
+        PresenceCommands(parts.open_rooms, parts.open_users, current or parts.current),
+        namespaces=(ROOMS,),
+    )
+    registry.add(ChatCommands(parts.chat, parts.catch_up), namespaces=(CHAT,))
+    registry.add(ChatHttp(parts.chat, parts.catch_up), routes=CHAT_ROUTES)
+    registry.add(PrivacyHttp(parts.open_privacy, parts.exporter), routes=PRIVACY_ROUTES)
+    registry.add(
+        AuthCommands(parts.identifier, parts.rotation, current or parts.current),
+        namespaces=NAMESPACES,
+    )
+    registry.add(UsageHttp(parts.gate, current or parts.current), routes=USAGE_ROUTES)
+    registry.add_facts(*ROOM_FACTS, *CHAT_FACTS, *PRIVACY_FACTS, *SESSION_FACTS)
+    return registry
+
+
+class _Unconnected:
+    """Stands where a service would, as long as nobody calls one."""
+
+    def __getattr__(self, name: str) -> "_Unconnected":
+        return self
