@@ -110,6 +110,11 @@ class Socket(asyncio.Protocol):
     def close(self) -> None:
         self._transport.abort()
 
+    @property
+    def unanswered(self) -> int:
+        """How many messages wait for their ack."""
+        return len(self._asked)
+
     def forget(self) -> None:
         """Begin to count anew."""
         self.order = 0

@@ -3,11 +3,12 @@
 import asyncio
 import random
 from collections import defaultdict
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from ipaddress import ip_network
 from typing import Any, Final
 from uuid import UUID
 
+import structlog
 from aiohttp import web
 from prometheus_client import CollectorRegistry, ProcessCollector
 
@@ -29,6 +30,7 @@ from chatserver.realtime.metrics import RealtimeMetrics
 from chatserver.realtime.nodes import NodeRegistry
 from chatserver.realtime.ports import Accepted, Closing, Handshake
 from chatserver.realtime.running import Running
+from chatserver.realtime.standing import tokens_of
 from chatserver.realtime.store import Store
 from chatserver.rooms.events import LOBBY_FACTS
 from chatserver.rooms.schemas import RoomRef
@@ -46,12 +48,14 @@ from chatserver.transport.metrics import CommandMetrics, ForwardMetrics, Metrics
 from chatserver.transport.sockets import SocketDoor
 from chatserver.transport.websocket import WebSocketDoor
 
+log = structlog.get_logger(__name__)
+
 # Which of all nodes publishes the change list: any number that no other role has.
 CHANGE_LIST: Final = 0x63686174
 # For RATE_LIMITS_ENABLED=false.
 UNLIMITED: Final[dict[str, int]] = defaultdict(lambda: 1 << 30)
-SWEEP_S: Final = 25.0
 EXPIRE_S: Final = 2.0
+AGAIN_S: Final = 1.0
 # What a client may rely on; more of it comes with later versions.
 FEATURES: Final = {"recovery": True, "rotation": True, "typing": False, "presence": True}
 
@@ -208,7 +212,12 @@ class Server:
         loop = asyncio.get_running_loop()
         sweeps = [
             loop.create_task(work)
-            for work in (self._sweep(), self._expire(), self._count(), self.container.quotas.run())
+            for work in (
+                self._often(self.settings.revocation_sweep_s, self._sweep),
+                self._often(EXPIRE_S, self._expire),
+                self._often(EXCHANGE_S, self._count),
+                self.container.quotas.run(),
+            )
         ]
         yield
         for sweep in sweeps:
@@ -235,10 +244,8 @@ class Server:
 
     async def _count(self) -> None:
         """Learn from the other nodes how many they are, and what connections they have."""
-        while True:
-            await asyncio.sleep(EXCHANGE_S * random.uniform(0.8, 1.2))  # noqa: S311 - jitter
-            await self.census.exchange()
-            self.container.limiter.nodes = self.shared_counts.nodes
+        await self.census.exchange()
+        self.container.limiter.nodes = self.shared_counts.nodes
 
     async def _authenticate(
         self,
@@ -276,30 +283,41 @@ class Server:
             return False
         return True
 
-    async def _expire(self) -> None:
-        """Warn of keys that end soon, and close the sockets of those that did."""
-        while True:
-            await asyncio.sleep(EXPIRE_S)
-            self.realtime.watch_expiry(utc_now().timestamp())
+    async def _often(self, every_s: float, turn: Callable[[], Awaitable[None]]) -> None:
+        """Do something again and again, give or take a fifth of the time.
 
-    async def _sweep(self) -> None:
-        """Close the sockets of keys that ended without this node hearing of it."""
+        A turn that fails is soon followed by another: without these nobody would ever find what
+        Redis lost.
+        """
+        wait_s = every_s
         while True:
-            await asyncio.sleep(SWEEP_S * random.uniform(0.8, 1.2))  # noqa: S311 - jitter
-            kids = self.realtime.kids()
+            await asyncio.sleep(wait_s * random.uniform(0.8, 1.2))  # noqa: S311 - jitter
+            wait_s = min(every_s, AGAIN_S)
             try:
-                dead = await self.container.identifier.dead_among(kids)
-                void = await self.container.people.void_among(self.realtime.bearers())
+                await turn()
+                wait_s = every_s
             except UnavailableError:
                 continue
-            for user_id in void:
-                self.realtime.on_closing(
-                    Closing(code="auth.revoked", reason="The user was cut off.", user_id=user_id)
-                )
-            for kid in dead:
-                self.realtime.on_closing(
-                    Closing(code="auth.revoked", reason="The key has ended.", kid=kid)
-                )
+            except Exception:
+                log.exception("turn_failed", what=turn.__name__)
+
+    async def _expire(self) -> None:
+        """Warn of keys that end soon, and close the sockets of those that did."""
+        self.realtime.watch_expiry(utc_now().timestamp())
+
+    async def _sweep(self) -> None:
+        """Close the sockets of what ended without this node hearing of it."""
+        people = await self.container.people.void_among(self.realtime.bearers())
+        tokens = tokens_of(self.realtime.sessions())
+        revoked = await self.container.issuers.revoked_among(tokens)
+        kids = await self.container.identifier.dead_among(self.realtime.kids())
+        code = "auth.revoked"
+        for closing in (
+            *(Closing(code=code, reason="The user was cut off.", user_id=it) for it in people),
+            *(Closing(code=code, reason="The token was revoked.", token=it) for it in revoked),
+            *(Closing(code=code, reason="The key has ended.", kid=it) for it in kids),
+        ):
+            self.realtime.on_closing(closing)
 
     def _rewound(self) -> None:
         self.realtime.end_all("epoch.mismatch", "The event log was restored. Reload.", "now")

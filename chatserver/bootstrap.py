@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import timedelta
+from functools import partial
 from http import HTTPStatus
 from typing import Final
 from uuid import UUID
@@ -20,19 +21,20 @@ from chatserver.chat.catch_up import CatchUpService
 from chatserver.chat.repository import ChatLog, ChatRepository
 from chatserver.chat.service import Announcer, ChatService
 from chatserver.chat.writer import MessageWriter
-from chatserver.clients.issuers import Issuers
+from chatserver.clients.issuers import Issuers, TokenService
 from chatserver.clients.repository import (
     ClientKeyRepository,
     ClientRepository,
     IssuerLookup,
     IssuerRepository,
     MasterKeyLookup,
+    RevokedTokenRepository,
 )
 from chatserver.clients.service import ClientService, MasterKeyService
 from chatserver.infra import jobs
 from chatserver.infra.cursors import CursorSeal
 from chatserver.infra.http_client import OutboundError
-from chatserver.infra.job_kinds import ERASE_USER, RECHECK_ROOMS
+from chatserver.infra.job_kinds import ERASE_USER, PURGE_ROOM, RECHECK_ROOMS
 from chatserver.infra.jwks import Jwks
 from chatserver.infra.lazily import LazyNotes
 from chatserver.infra.remac import Remac
@@ -43,6 +45,7 @@ from chatserver.kernel.errors import UnavailableError
 from chatserver.kernel.principal import Principal
 from chatserver.privacy.erasing import Eraser
 from chatserver.privacy.export import Exporter
+from chatserver.privacy.holds import HoldRepository, HoldService
 from chatserver.privacy.repository import PrivacyRepository
 from chatserver.privacy.retention import Keeper
 from chatserver.privacy.service import PrivacyService
@@ -72,6 +75,7 @@ class Container(Core):
         self.used_masters = LazyNotes(self.masters.touch)
         self.used_scoped = LazyNotes(self.scoped.touch)
         self.people = UserLookup(self.database)
+        self.issuers = IssuerLookup(self.database)
         self.jwks = Jwks(self._read_key_set)
         self.rotation = Rotation(
             families=self.scoped,
@@ -88,7 +92,7 @@ class Container(Core):
             scoped=self.scoped,
             rotation=self.rotation,
             bearers=SignedTokens(
-                issuers=IssuerLookup(self.database),
+                issuers=self.issuers,
                 people=self._person,
                 find_key=self.jwks.find,
                 clock=utc_now,
@@ -99,6 +103,7 @@ class Container(Core):
         self.hasher.outdated = self.remac.note
         self.open_clients = self.open(self._clients)
         self.open_master_keys = self.open(self._master_keys)
+        self.open_tokens = self.open(self._tokens)
         self.open_users = self.open(self._users)
         self.open_api_keys = self.open(self._api_keys)
         self.open_reuse_alarm = self.open(self._reuse_alarm)
@@ -106,6 +111,7 @@ class Container(Core):
         self.open_members = self.open(self._members)
         self.counts = CountNotices(self._tell_count)
         self.open_privacy = self.open(self._privacy)
+        self.open_holds = self.open(self._holds)
         self.signer = ReportSigner([key.get_secret_value() for key in settings.secret_keys])
         work = self.open(_itself)
         self.exporter = Exporter(work, self._users)
@@ -203,6 +209,14 @@ class Container(Core):
             kick=self._kick,
         )
 
+    def _tokens(self, work: UnitOfWork) -> TokenService:
+        return TokenService(
+            tokens=RevokedTokenRepository(work.session),
+            issuers=IssuerRepository(work.session),
+            recorder=work,
+            kick=self._kick,
+        )
+
     def _users(self, work: UnitOfWork) -> UserService:
         return UserService(users=UserRepository(work.session))
 
@@ -267,18 +281,11 @@ class Container(Core):
             return len(await families.revoke(user.client_id, user.id, why="erased"))
 
         async def later(client_id: UUID, erasure_id: UUID) -> None:
-            await jobs.plan(
-                work.session,
-                ERASE_USER,
-                dedupe=str(erasure_id),
-                client_id=client_id,
-                payload=orjson.dumps({"erasure_id": str(erasure_id)}).decode(),
-                # Whatever was under way when the keys ended has ended by then, too.
-                delay_s=ERASE_AFTER_S,
-            )
+            await _plan_erasure(work, client_id, erasure_id, str(erasure_id))
 
         return PrivacyService(
             privacy=PrivacyRepository(work.session),
+            holds=HoldRepository(work.session),
             users=self._users(work),
             recorder=work,
             end_keys=end_keys,
@@ -286,9 +293,42 @@ class Container(Core):
             kick=self._kick,
         )
 
+    def _holds(self, work: UnitOfWork) -> HoldService:
+        async def purge(client_id: UUID, room_id: UUID, name: str) -> None:
+            payload = orjson.dumps({"room_id": str(room_id)}).decode()
+            await jobs.plan(
+                work.session, PURGE_ROOM, dedupe=name, client_id=client_id, payload=payload
+            )
+
+        return HoldService(
+            holds=HoldRepository(work.session),
+            users=self._users(work),
+            rooms=RoomRepository(work.session),
+            recorder=work,
+            purge=purge,
+            erase=partial(_plan_erasure, work),
+        )
+
+    async def is_room_held(self, client_id: UUID, room_id: UUID) -> bool:
+        """Tell whether a legal hold keeps a room, also a deleted one."""
+        async with self.database.transaction() as session:
+            return await HoldRepository(session).keeps_room(client_id, room_id)
+
     async def _tell_count(self, client_id: UUID, room_id: UUID) -> None:
         async with self.open_rooms() as rooms:
             await rooms.tell_count(client_id, room_id)
+
+
+async def _plan_erasure(work: UnitOfWork, client_id: UUID, erasure_id: UUID, name: str) -> None:
+    await jobs.plan(
+        work.session,
+        ERASE_USER,
+        dedupe=name,
+        client_id=client_id,
+        payload=orjson.dumps({"erasure_id": str(erasure_id)}).decode(),
+        # Whatever was under way when the keys ended has ended by then, too.
+        delay_s=ERASE_AFTER_S,
+    )
 
 
 def _itself(work: UnitOfWork) -> UnitOfWork:

@@ -12,11 +12,18 @@ from chatserver.chat.http import ChatHttp
 from chatserver.chat.sockets import FACTS as CHAT_FACTS
 from chatserver.chat.sockets import NAMESPACE as CHAT
 from chatserver.chat.sockets import ChatCommands
-from chatserver.clients.http import CLIENT_ROUTES, KEY_ROUTES, ClientKeysHttp, ClientsHttp
+from chatserver.clients.http import (
+    CLIENT_ROUTES,
+    KEY_ROUTES,
+    TOKEN_ROUTES,
+    ClientKeysHttp,
+    ClientsHttp,
+    TokensHttp,
+)
 from chatserver.kernel.principal import Scope
 from chatserver.privacy.http import FACTS as PRIVACY_FACTS
 from chatserver.privacy.http import ROUTES as PRIVACY_ROUTES
-from chatserver.privacy.http import PrivacyHttp
+from chatserver.privacy.http import HoldsHttp, PrivacyHttp
 from chatserver.realtime.running import Running
 from chatserver.rooms.http import ROUTES as ROOM_ROUTES
 from chatserver.rooms.http import RoomsHttp
@@ -54,6 +61,7 @@ def build_registry(container: Container | None = None, current: Running | None =
     )
     registry.add(ClientsHttp(parts.open_clients), routes=CLIENT_ROUTES)
     registry.add(ClientKeysHttp(parts.open_master_keys), routes=KEY_ROUTES)
+    registry.add(TokensHttp(parts.open_tokens), routes=TOKEN_ROUTES)
     registry.add(UsersHttp(parts.open_users), routes=USER_ROUTES)
     registry.add(ApiKeysHttp(parts.open_api_keys), routes=API_KEY_ROUTES)
     registry.add(RoomCommands(parts.open_rooms, parts.open_members), namespaces=(ROOMS,))
@@ -67,7 +75,8 @@ def build_registry(container: Container | None = None, current: Running | None =
     )
     registry.add(ChatCommands(parts.chat, parts.catch_up), namespaces=(CHAT,))
     registry.add(ChatHttp(parts.chat, parts.catch_up), routes=CHAT_ROUTES)
-    registry.add(PrivacyHttp(parts.open_privacy, parts.exporter), routes=PRIVACY_ROUTES)
+    registry.add(PrivacyHttp(parts.open_privacy, parts.exporter))
+    registry.add(HoldsHttp(parts.open_holds), routes=PRIVACY_ROUTES)
     registry.add(
         AuthCommands(parts.identifier, parts.rotation, current or parts.current),
         namespaces=NAMESPACES,

@@ -61,6 +61,8 @@ class Settings(BaseSettings):
     room_deactivation_days_channel: Annotated[float, Field(gt=0)] = 180
     room_deactivation_days_assistant: Annotated[float, Field(gt=0)] | None = None
     key_grace_s: Annotated[int, Field(ge=0, le=86_400)] = 120
+    # With its jitter of a fifth, 25 keeps the promise of 30 s.
+    revocation_sweep_s: Annotated[float, Field(ge=0.1, le=25)] = 25
     # Whether what a client names may be reached on private and loopback addresses.
     allow_private_addresses: bool = False
     rate_limits_enabled: bool = True

@@ -41,7 +41,7 @@ async def worker(settings: Settings, stopping: asyncio.Event) -> None:
     await container.start()
     try:
         handlings = (
-            *RoomJobs(open_rooms=container.open_rooms).handlings(),
+            *RoomJobs(open_rooms=container.open_rooms, is_held=container.is_room_held).handlings(),
             *PrivacyJobs(eraser=container.eraser, keeper=container.keeper).handlings(),
             *RecordJobs(database=container.database).handlings(),
         )

@@ -37,6 +37,12 @@ _AGED: Final = (
         "select ctid from client_usage where starts_at < clock_timestamp() - interval '90 days'"
         " limit :limit for update skip locked))"
     ),
+    # By then no token of that name can live any more.
+    text(
+        "delete from revoked_token where ctid = any(array("
+        "select ctid from revoked_token where kept_until < clock_timestamp()"
+        " limit :limit for update skip locked))"
+    ),
     text(
         "delete from job where ctid = any(array("
         "select ctid from job where ended_at < statement_timestamp() - interval '7 days'"

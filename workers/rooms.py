@@ -1,5 +1,6 @@
 """Jobs about rooms."""
 
+from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
 from uuid import UUID
 
@@ -30,8 +31,13 @@ class Rooms(Protocol):
 
 
 class RoomJobs:
-    def __init__(self, *, open_rooms: Open[Rooms]) -> None:
+    """`is_held` tells (client, room) whether a room must be kept though it was deleted."""
+
+    def __init__(
+        self, *, open_rooms: Open[Rooms], is_held: Callable[[UUID, UUID], Awaitable[bool]]
+    ) -> None:
         self._open_rooms = open_rooms
+        self._is_held = is_held
 
     def handlings(self) -> tuple[Handling, ...]:
         return (
@@ -58,7 +64,8 @@ class RoomJobs:
         if claim.client_id is None:
             raise ValueError("a room is purged for a client")
         room_id = UUID(claim.payload["room_id"])
-        is_more = True
+        # Whoever releases the hold plans this again.
+        is_more = not await self._is_held(claim.client_id, room_id)
         while is_more:
             async with self._open_rooms() as rooms:
                 is_more = await rooms.purge(claim.client_id, room_id, limit=PURGE_SLICE)

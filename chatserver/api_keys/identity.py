@@ -228,16 +228,8 @@ class Identifier:
 
     def forget(self, closing: Closing) -> None:
         """Forget the keys that a closing concerns. Call it for every closing, of every node."""
-
-        def concerns(principal: Principal) -> bool:
-            return (
-                (closing.kid is not None and principal.kid == closing.kid)
-                or (closing.user_id is not None and principal.user_id == closing.user_id)
-                or (closing.client_id is not None and principal.client_id == closing.client_id)
-            )
-
-        self._known.drop(concerns)
-        self._confirmed.drop(concerns)
+        self._known.drop(closing.concerns)
+        self._confirmed.drop(closing.concerns)
 
     async def dead_among(self, kids: Collection[str]) -> set[str]:
         """Tell which keys of open sockets have ended: revoked, expired, or of a disabled client.

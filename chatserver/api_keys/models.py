@@ -96,10 +96,13 @@ class RetiredKey(SQLModel, table=True):
     valid_until: datetime = Field(sa_column=time_column())
     by_id: UUID | None = Field(default=None, sa_column=uuid_column(nullable=True))
     by_door: str | None = Field(default=None, max_length=16)
+    # When it last raised the alarm without ending the family (`key_reuse: reject_and_alert`).
+    alarmed_at: datetime | None = Field(default=None, sa_column=time_column(nullable=True))
     retired_at: datetime = Field(default=None, sa_column=time_column(default_now=True))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+# Not frozen: that alone would be a tenth of what a look-up costs, and one is made at each connect.
+@dataclass(slots=True, kw_only=True)
 class StoredScopedKey:
     """A family with what a key's check needs, read in one statement by PostgreSQL's clock.
 
@@ -136,6 +139,8 @@ class StoredScopedKey:
     old_reason: str = "replaced"
     old_by_id: UUID | None = None
     old_by_door: str | None = None
+    # The client's `key_reuse`.
+    reuse_policy: str = "revoke_family"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,7 @@ from chatserver.api_keys.errors import (
     AuthRevokedError,
 )
 from chatserver.api_keys.models import StoredScopedKey
+from chatserver.clients.schemas import REJECT_AND_ALERT
 from chatserver.kernel.principal import Caller, Principal, Scope
 
 Matches: TypeAlias = Callable[[bytes, bytes | None], bool]
@@ -24,6 +25,7 @@ ROTATED: Final = "rotated"
 # For how long after its end a credential may still connect to be refreshed, and to nothing else.
 LIMBO_S: Final = 600.0
 
+_ONLY_REFUSED: Final = "This key was used up by its successor. Use that one, or log in."
 _SCOPES: Final = {scope.value: scope for scope in Scope}
 
 
@@ -112,7 +114,12 @@ def _run_out(stored: StoredScopedKey) -> AuthReuseDetectedError | AuthRevokedErr
     """Tell why a retired generation is refused: theft, or only a later login."""
     if stored.old_reason == ROTATED:
         by = None if stored.old_by_id is None else str(stored.old_by_id)
-        return AuthReuseDetectedError(key_id=by, door=stored.old_by_door, action=LOGIN)
+        return AuthReuseDetectedError(
+            _ONLY_REFUSED if stored.reuse_policy == REJECT_AND_ALERT else "",
+            key_id=by,
+            door=stored.old_by_door,
+            action=LOGIN,
+        )
     return AuthRevokedError("This key was replaced by a later login.", action=LOGIN)
 
 

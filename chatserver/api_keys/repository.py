@@ -30,6 +30,13 @@ cross join lateral (
 where f.kid = :kid and old.mac is not null
 """)
 _FORGET: Final = text("delete from key_retired where kid = :kid and gen < :before")
+# Whoever comes again and again with a used-up key is one alarm an hour, not a thousand.
+_NOTE_ALARM: Final = text("""
+update key_retired set alarmed_at = clock_timestamp()
+where client_id = :client and kid = :kid and key_id = :key
+  and (alarmed_at is null or alarmed_at < clock_timestamp() - interval '1 hour')
+returning kid
+""")
 _EVICT: Final = text("""
 update key_family set status = 'revoked', revoked_reason = 'evicted', epoch = epoch + 1,
   cur_ct = null, pend_ct = null
@@ -171,6 +178,13 @@ class KeyFamilyRepository:
         )
         return ended.scalar_one_or_none() is not None
 
+    async def note_alarm(self, client_id: UUID, kid: str, key_id: UUID) -> bool:
+        """Note that a retired generation raised the alarm; False when it did within the hour."""
+        noted = await self._session.execute(
+            _NOTE_ALARM, {"client": client_id, "kid": kid, "key": key_id}
+        )
+        return noted.scalar_one_or_none() is not None
+
     async def evict(self, client_id: UUID, user_id: UUID, *, but: str, others: int) -> list[str]:
         """End the longest idle families, so that `others` stay beside `but`; give their kids."""
         given = {"client": client_id, "user": user_id, "but": but, "others": others}
@@ -219,7 +233,8 @@ select f.kid, f.client_id, c.slug as client_slug, c.status = 'active' as is_clie
   extract(epoch from f.issued_at)::float8 as issued_at,
   r.key_id as old_id, r.mac as old_mac,
   coalesce(extract(epoch from r.valid_until - clock_timestamp()), 0)::float8 as old_ends_in_s,
-  coalesce(r.reason, 'replaced') as old_reason, r.by_id as old_by_id, r.by_door as old_by_door
+  coalesce(r.reason, 'replaced') as old_reason, r.by_id as old_by_id, r.by_door as old_by_door,
+  coalesce(c.settings ->> 'key_reuse', 'revoke_family') as reuse_policy
 from key_family f
 join client c on c.id = f.client_id
 join app_user u on u.client_id = f.client_id and u.id = f.user_id
@@ -289,9 +304,10 @@ class ScopedKeyLookup:
         if row is None:
             return None
         values = dict(row)
-        origins = tuple(orjson.loads(values.pop("origins") or "[]"))
-        scopes = tuple(values.pop("scopes"))
-        return StoredScopedKey(**values, origins=origins, scopes=scopes)
+        origins = values["origins"]
+        values["origins"] = () if origins is None else tuple(orjson.loads(origins) or ())
+        values["scopes"] = tuple(values["scopes"])
+        return StoredScopedKey(**values)
 
     async def mint(self, kid: str, *, cur_mac: bytes, successor: Successor) -> bool:
         """Let a successor wait for its first use; False when there is one, or the key was followed.

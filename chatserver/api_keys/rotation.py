@@ -16,6 +16,7 @@ from chatserver.api_keys.errors import AuthReuseDetectedError
 from chatserver.api_keys.models import StoredScopedKey, Successor
 from chatserver.api_keys.policies import LIMBO_S, Accepted, KeyLife, Standing, judge
 from chatserver.api_keys.repository import KeyFamilyRepository
+from chatserver.clients.schemas import REJECT_AND_ALERT
 from chatserver.infra.secrets import (
     Key,
     KeyHasher,
@@ -189,7 +190,10 @@ def place(kid: str, gen: int) -> str:
 
 
 class ReuseAlarm:
-    """Ends a family of which a retired key was presented, once, and tells everyone concerned."""
+    """Ends a family of which a retired key was presented, once, and tells everyone concerned.
+
+    With `key_reuse: reject_and_alert` the family goes on, and it is told once an hour.
+    """
 
     def __init__(
         self,
@@ -203,10 +207,13 @@ class ReuseAlarm:
         self._kick = kick
 
     async def raise_alarm(self, stored: StoredScopedKey, reuse: AuthReuseDetectedError) -> None:
-        if not await self._families.revoke_kid(stored.client_id, stored.kid, why="reuse"):
+        ends_keys = stored.reuse_policy != REJECT_AND_ALERT
+        if not await self._is_news(stored, ends_keys=ends_keys):
             return
         log.warning("key_reuse_detected", client=stored.client_slug, kid=stored.kid)
         said = {
+            "user_id": stored.external_id,
+            "policy": stored.reuse_policy,
             "device_id": stored.device_id,
             "key_id": str(stored.old_id),
             "successor_id": reuse.details["key_id"],
@@ -226,5 +233,12 @@ class ReuseAlarm:
                 audience=(stored.user_id,),
             )
         )
-        closing = Closing(code=reuse.code, reason=reuse.title, kid=stored.kid)
-        self._recorder.after_commit(lambda: self._kick(closing))
+        if ends_keys:
+            closing = Closing(code=reuse.code, reason=reuse.title, kid=stored.kid)
+            self._recorder.after_commit(lambda: self._kick(closing))
+
+    async def _is_news(self, stored: StoredScopedKey, *, ends_keys: bool) -> bool:
+        if ends_keys:
+            return await self._families.revoke_kid(stored.client_id, stored.kid, why="reuse")
+        assert stored.old_id is not None  # noqa: S101 - it is what was presented
+        return await self._families.note_alarm(stored.client_id, stored.kid, stored.old_id)

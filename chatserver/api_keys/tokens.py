@@ -13,6 +13,8 @@ import orjson
 from chatserver.api_keys.errors import LOGIN, AuthExpiredError, AuthInvalidError, AuthRevokedError
 from chatserver.api_keys.policies import LIMBO_S, Accepted
 from chatserver.clients.models import StoredIssuer
+from chatserver.clients.policies import token_handle, token_name
+from chatserver.clients.schemas import MAX_JTI
 from chatserver.infra.public_keys import PublicKey, algorithm_of, read_pem
 from chatserver.kernel.clock import Clock
 from chatserver.kernel.principal import ALL_SCOPES, Caller, Principal, Scope
@@ -30,6 +32,8 @@ _ALGORITHMS: Final = frozenset({"RS256", "ES256", "EdDSA"})
 _HEADER: Final = frozenset({"alg", "typ", "kid", "cty", "x5t", "x5t#S256"})
 _KID_LENGTH: Final = 256
 _MOST_AUDIENCES: Final = 20
+# PostgreSQL takes it in no text.
+_NUL: Final = "\0"
 _SCOPES: Final = {scope.value: scope for scope in Scope}
 
 
@@ -43,7 +47,9 @@ class Person:
 
 
 class Issuers(Protocol):
-    async def find(self, issuer: str, audiences: Sequence[str]) -> list[StoredIssuer]: ...
+    async def find(
+        self, issuer: str, audiences: Sequence[str], handle: bytes | None = None
+    ) -> list[StoredIssuer]: ...
 
 
 class People(Protocol):
@@ -77,11 +83,16 @@ class SignedTokens:
             UnavailableError: it can't be checked right now.
         """
         header, claimed = _unverified(token)
-        issuer = await self._issuer_of(claimed, client_slug)
+        handle = _handle(claimed)
+        issuer = await self._issuer_of(claimed, client_slug, handle)
         key = await self._key_of(issuer, header)
         claims = _verified(token, key, issuer)
         issued_at, expires_at = self._span(claims)
-        if not issuer.is_client_active or issued_at <= (issuer.client_revoked_before or 0.0):
+        if (
+            not issuer.is_client_active
+            or issuer.is_token_revoked
+            or issued_at <= (issuer.client_revoked_before or 0.0)
+        ):
             raise AuthRevokedError(action=LOGIN)
         left_s = expires_at - self._clock().timestamp()
         in_limbo = left_s <= -LEEWAY_S
@@ -99,6 +110,7 @@ class SignedTokens:
             external_id=claims[issuer.user_claim],
             display_name=person.display_name,
             device_id=_device(device_id),
+            token="" if handle is None else token_name(issuer.client_id, handle),
             scopes=_scopes(claims, issuer.scope_claim),
             issued_at=float(issued_at),
             # The leeway is for clocks that differ: who comes within it may stay that long.
@@ -107,7 +119,9 @@ class SignedTokens:
         )
         return Accepted(principal, max(left_s + LEEWAY_S, 0.0), in_limbo=in_limbo)
 
-    async def _issuer_of(self, claimed: Mapping[str, Any], client_slug: str | None) -> StoredIssuer:
+    async def _issuer_of(
+        self, claimed: Mapping[str, Any], client_slug: str | None, handle: bytes | None
+    ) -> StoredIssuer:
         audience = claimed.get("aud")
         audiences = [audience] if isinstance(audience, str) else audience
         name = claimed.get("iss")
@@ -115,12 +129,12 @@ class SignedTokens:
             not isinstance(name, str)
             or not isinstance(audiences, list)
             or not 0 < len(audiences) <= _MOST_AUDIENCES
-            or not all(isinstance(it, str) for it in audiences)
+            or not all(isinstance(it, str) and _NUL not in it for it in (name, *audiences))
         ):
             raise _invalid()
         found = [
             it
-            for it in await self._issuers.find(name, audiences)
+            for it in await self._issuers.find(name, audiences, handle)
             if client_slug is None or it.client_slug == client_slug
         ]
         if not found or len({it.client_id for it in found}) > 1:
@@ -171,14 +185,25 @@ def _unverified(token: str) -> tuple[dict[str, Any], dict[str, Any]]:
         raise _invalid() from error
     if not isinstance(header, dict) or not isinstance(claims, dict):
         raise _invalid()
-    kid = header.get("kid")
+    kid, algorithm = header.get("kid"), header.get("alg")
     if (
         not header.keys() <= _HEADER
-        or header.get("alg") not in _ALGORITHMS
+        or not isinstance(algorithm, str)
+        or algorithm not in _ALGORITHMS
         or not (kid is None or (isinstance(kid, str) and len(kid) <= _KID_LENGTH))
     ):
         raise _invalid()
     return header, claims
+
+
+def _handle(claimed: Mapping[str, Any]) -> bytes | None:
+    """Give what a token is revoked by; None when it has no name of its own."""
+    issuer, jti = claimed.get("iss"), claimed.get("jti")
+    if jti is None:
+        return None
+    if not isinstance(jti, str) or not 0 < len(jti) <= MAX_JTI or not isinstance(issuer, str):
+        raise _invalid()
+    return token_handle(issuer, jti)
 
 
 def _decoded(part: str) -> bytes:

@@ -8,6 +8,7 @@ from chatserver.clients.errors import (
     LastKeyError,
     SlugTakenError,
 )
+from chatserver.clients.issuers import TokenService
 from chatserver.clients.schemas import (
     ClientCreate,
     ClientCreated,
@@ -21,6 +22,9 @@ from chatserver.clients.schemas import (
     MasterKeyOut,
     Nothing,
     OwnClientUpdate,
+    RevokedTokenOut,
+    RevokeToken,
+    TokenRevoked,
 )
 from chatserver.clients.service import ClientService, MasterKeyService
 from chatserver.kernel.opening import Open
@@ -95,7 +99,8 @@ class ClientsHttp:
         `cors_origins` are the origins that browsers may come from (null: any; callers without an
         `Origin` are never concerned). In `room_deactivation`, `null` for a type means never.
         `retention` gives the days after which messages of rooms of a type are deleted; a type that
-        isn't named keeps them for ever.
+        isn't named keeps them for ever. `key_reuse` says what follows when a used-up key comes
+        back: `revoke_family` (the default) or `reject_and_alert`.
         """
         async with self._clients() as clients:
             return await clients.update_own(principal, command)
@@ -142,6 +147,26 @@ class ClientKeysHttp:
             return await keys.delete(principal, command)
 
 
+class TokensHttp:
+    def __init__(self, tokens: Open[TokenService]) -> None:
+        self._tokens = tokens
+
+    @operation("token.revoke", RevokeToken, TokenRevoked, callers=MASTER)
+    async def revoke(self, principal: Principal, command: RevokeToken) -> TokenRevoked:
+        """End one JWT before its time, by its `jti`, and close its sockets, on every node.
+
+        The token need not have been seen here before. Revoking it again changes nothing.
+        """
+        async with self._tokens() as tokens:
+            return await tokens.revoke(principal, command)
+
+    @operation("token.list_revoked", PageRequest, Page[RevokedTokenOut], callers=MASTER)
+    async def list(self, principal: Principal, command: PageRequest) -> Page[RevokedTokenOut]:
+        """List the single tokens that were revoked, the newest first, for as long as it matters."""
+        async with self._tokens() as tokens:
+            return await tokens.list(principal, command)
+
+
 CLIENT_ROUTES: Final = (
     Route(method="POST", path="/clients", operation="client.create", status=201),
     Route(method="GET", path="/clients", operation="client.list"),
@@ -158,4 +183,8 @@ KEY_ROUTES: Final = (
         method="POST", path="/client/keys/{id}/rotate", operation="client_key.rotate", status=201
     ),
     Route(method="DELETE", path="/client/keys/{id}", operation="client_key.delete", status=204),
+)
+TOKEN_ROUTES: Final = (
+    Route(method="POST", path="/client/revoked-tokens", operation="token.revoke", status=201),
+    Route(method="GET", path="/client/revoked-tokens", operation="token.list_revoked"),
 )

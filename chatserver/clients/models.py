@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Column, ForeignKeyConstraint, Index, Text, UniqueConstraint
+from sqlalchemy import Column, ForeignKeyConstraint, Index, LargeBinary, Text, UniqueConstraint
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlmodel import Field, SQLModel
 
@@ -23,7 +23,7 @@ class Client(SQLModel, table=True):
     name: str = Field(max_length=256)
     status: str = Field(default="active", max_length=16)
     # Overrides of defaults: `cors_origins`, `limits`, `room_deactivation` (seconds),
-    # `retention` (days).
+    # `retention` (days), `key_reuse`.
     settings: dict[str, Any] = Field(default_factory=dict, sa_column=json_column())
     # The types of fact that some webhook endpoint of the client wants: they get an outbox row.
     followed: list[str] = Field(
@@ -85,9 +85,33 @@ class JwtIssuer(SQLModel, table=True):
     created_at: datetime = Field(default=None, sa_column=time_column(default_now=True))
 
 
+class RevokedToken(SQLModel, table=True):
+    """One token of an issuer that was ended before its time. Kept until it would have ended anyway.
+
+    `handle` stands for issuer and `jti` (`policies.token_handle`): both may be long.
+    """
+
+    __tablename__ = "revoked_token"
+    __table_args__ = (
+        ForeignKeyConstraint(["client_id"], ["client.id"], ondelete="CASCADE"),
+        Index("ix_revoked_token_client_id_revoked_at", "client_id", "revoked_at"),
+        Index("ix_revoked_token_kept_until", "kept_until"),
+    )
+
+    client_id: UUID = Field(sa_column=uuid_column(primary_key=True))
+    handle: bytes = Field(sa_column=Column(LargeBinary, primary_key=True))
+    issuer: str = Field(max_length=512)
+    jti: str = Field(max_length=1024)
+    kept_until: datetime = Field(sa_column=time_column())
+    revoked_at: datetime = Field(default=None, sa_column=time_column(default_now=True))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredIssuer:
-    """An issuer with what the check of its tokens needs of the client."""
+    """An issuer with what the check of its tokens needs of the client.
+
+    `is_token_revoked`: the one token that was asked for was ended before its time.
+    """
 
     id: UUID
     client_id: UUID
@@ -103,6 +127,7 @@ class StoredIssuer:
     user_claim: str
     scope_claim: str | None
     required_claims: tuple[str, ...]
+    is_token_revoked: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,8 +1,8 @@
 """Every query about tenants and their master keys."""
 
 import asyncio
-from collections.abc import Sequence
-from datetime import timedelta
+from collections.abc import Collection, Sequence
+from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
@@ -16,9 +16,11 @@ from chatserver.clients.models import (
     Client,
     ClientKey,
     JwtIssuer,
+    RevokedToken,
     StoredIssuer,
     StoredMasterKey,
 )
+from chatserver.clients.policies import token_name, token_of
 from chatserver.infra.database import ACQUIRE_S, Database, outages
 from chatserver.kernel.paging import EXACT_TOTAL, PageRequest
 
@@ -102,6 +104,37 @@ class IssuerRepository:
         await self._session.execute(delete(JwtIssuer).where(col(JwtIssuer.client_id) == client_id))
         self._session.add_all(issuers)
         await self._session.flush()
+
+
+class RevokedTokenRepository:
+    def __init__(self, session: AsyncSession) -> None:
+        self._session = session
+
+    async def add(self, rows: Sequence[dict[str, Any]], *, kept: timedelta) -> datetime:
+        """Note tokens as revoked, for `kept` from now; give when they may be forgotten."""
+        until = func.clock_timestamp() + kept
+        draft = insert(RevokedToken).values([row | {"kept_until": until} for row in rows])
+        added = await self._session.execute(
+            draft.on_conflict_do_update(
+                index_elements=[col(RevokedToken.client_id), col(RevokedToken.handle)],
+                set_={"kept_until": draft.excluded.kept_until},
+            ).returning(col(RevokedToken.kept_until))
+        )
+        return max(added.scalars())
+
+    async def list(self, client_id: UUID, page: PageRequest) -> Sequence[RevokedToken]:
+        found = await self._session.execute(
+            select(RevokedToken)
+            .where(col(RevokedToken.client_id) == client_id)
+            .order_by(col(RevokedToken.revoked_at).desc(), col(RevokedToken.handle))
+            .offset(page.offset)
+            .limit(page.size)
+        )
+        return found.scalars().all()
+
+    async def count(self, client_id: UUID) -> int:
+        mine = select(col(RevokedToken.handle)).where(col(RevokedToken.client_id) == client_id)
+        return await _counted(self._session, mine)
 
 
 class ClientKeyRepository:
@@ -217,10 +250,17 @@ _FIND_ISSUERS: Final = """
 select i.id, i.client_id, c.slug as client_slug, c.status = 'active' as is_client_active,
   extract(epoch from c.revoked_before)::float8 as client_revoked_before,
   c.settings -> 'cors_origins' as origins, i.issuer, i.audience, i.algorithms, i.pem, i.jwks_url,
-  i.user_claim, i.scope_claim, i.required_claims
+  i.user_claim, i.scope_claim, i.required_claims,
+  exists (select from revoked_token t where t.client_id = i.client_id and t.handle = $3)
+    as is_token_revoked
 from jwt_issuer i join client c on c.id = i.client_id
 where i.issuer = $1 and i.audience = any ($2::text[])
 order by i.id limit 100
+"""
+_REVOKED_AMONG: Final = """
+select t.client_id, t.handle
+from unnest($1::uuid[], $2::bytea[]) asked (client_id, handle)
+join revoked_token t on t.client_id = asked.client_id and t.handle = asked.handle
 """
 
 
@@ -230,8 +270,12 @@ class IssuerLookup:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def find(self, issuer: str, audiences: Sequence[str]) -> list[StoredIssuer]:
+    async def find(
+        self, issuer: str, audiences: Sequence[str], handle: bytes | None = None
+    ) -> list[StoredIssuer]:
         """Find who registered an issuer for one of these audiences; of all clients.
+
+        `handle` is of the one token that is looked at, to tell whether it was revoked.
 
         Raises:
             UnavailableError: PostgreSQL is away or too slow.
@@ -239,8 +283,25 @@ class IssuerLookup:
         with outages():
             async with asyncio.timeout(ACQUIRE_S):
                 pool = await self._database.fast()
-                rows = await pool.fetch(_FIND_ISSUERS, issuer, list(audiences))
+                rows = await pool.fetch(_FIND_ISSUERS, issuer, list(audiences), handle)
         return [_stored_issuer(dict(row)) for row in rows]
+
+    async def revoked_among(self, names: Collection[str]) -> set[str]:
+        """Tell which of these tokens were revoked; names are `policies.token_name`.
+
+        Raises:
+            UnavailableError: PostgreSQL is away or too slow.
+        """
+        if not names:
+            return set()
+        asked = [token_of(name) for name in names]
+        with outages():
+            async with asyncio.timeout(ACQUIRE_S):
+                pool = await self._database.fast()
+                rows = await pool.fetch(
+                    _REVOKED_AMONG, [client for client, _ in asked], [it for _, it in asked]
+                )
+        return {token_name(row["client_id"], row["handle"]) for row in rows}
 
 
 def _stored_issuer(values: dict[str, Any]) -> StoredIssuer:

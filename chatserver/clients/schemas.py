@@ -22,6 +22,8 @@ _MAX_PORT: Final = 65535
 _YEAR_S: Final = 366 * 86_400
 _WEEK_S: Final = 7 * 86_400
 _DAY_S: Final = 86_400
+# A token whose `jti` is longer is none of ours: it could not be revoked.
+MAX_JTI: Final = 1024
 
 
 def canonical_origin(text: str) -> str:
@@ -139,6 +141,10 @@ class Retention(Request):
     assistant: Days | None = None
 
 
+# What a used-up key does that comes back: it ends its device's keys, or it is refused and told of.
+KeyReuse: TypeAlias = Literal["revoke_family", "reject_and_alert"]
+REVOKE_FAMILY: Final = "revoke_family"
+REJECT_AND_ALERT: Final = "reject_and_alert"
 Claim: TypeAlias = Annotated[str, Field(min_length=1, max_length=64)]
 Algorithm: TypeAlias = Literal["RS256", "ES256", "EdDSA"]
 
@@ -192,6 +198,28 @@ class JwtIssuerOut(Answer):
     required_claims: list[str]
 
 
+class RevokeToken(Request):
+    jti: Annotated[str, Field(min_length=1, max_length=MAX_JTI)]
+    issuer: Annotated[str, Field(min_length=1, max_length=512)] | None = Field(
+        default=None, description="Whose token; left out: of any of the client's issuers."
+    )
+
+
+class TokenRevoked(Answer):
+    """The token is refused from now on; it is forgotten when every token of today has ended."""
+
+    jti: str
+    issuers: list[str]
+    kept_until: Timestamp
+
+
+class RevokedTokenOut(Answer):
+    jti: str
+    issuer: str
+    revoked_at: Timestamp
+    kept_until: Timestamp
+
+
 def _distinct(issuers: list[JwtIssuerIn]) -> list[JwtIssuerIn]:
     if len({(it.issuer, it.audience) for it in issuers}) < len(issuers):
         msg = "the same issuer and audience stand there twice"
@@ -209,6 +237,11 @@ class OwnClientUpdate(Request):
     limits: Limits | None = None
     room_deactivation: RoomDeactivation | None = None
     retention: Retention | None = None
+    key_reuse: KeyReuse | None = Field(
+        default=None,
+        description="What follows when a used-up key comes back: `revoke_family` ends all keys of"
+        " the device, `reject_and_alert` refuses that key alone. Both are told and audited.",
+    )
     jwt_issuers: (
         Annotated[list[JwtIssuerIn], Field(max_length=10), AfterValidator(_distinct)] | None
     ) = Field(default=None, description="Whose JWTs are taken for the client's users.")
@@ -225,7 +258,8 @@ class OwnClientUpdate(Request):
 
 
 _SETTINGS: Final = (
-    "cors_origins", "limits", "room_deactivation", "retention", "client_limits", "quotas",
+    "cors_origins", "limits", "room_deactivation", "retention", "key_reuse", "client_limits",
+    "quotas",
 )  # fmt: skip
 
 
@@ -282,6 +316,7 @@ class ClientOut(Answer):
     quotas: dict[str, int]
     room_deactivation: dict[str, int | None]
     retention: dict[str, int | None]
+    key_reuse: KeyReuse
     jwt_issuers: list[JwtIssuerOut] = []
     created_at: Timestamp
     updated_at: Timestamp

@@ -17,6 +17,7 @@ from chatserver.clients.models import Client, ClientKey
 from chatserver.clients.policies import slug_candidates
 from chatserver.clients.repository import ClientKeyRepository, ClientRepository
 from chatserver.clients.schemas import (
+    REVOKE_FAMILY,
     ClientCreate,
     ClientCreated,
     ClientOut,
@@ -286,6 +287,7 @@ def _out(client: Client) -> ClientOut:
         quotas=settings.get("quotas") or {},
         room_deactivation=settings.get("room_deactivation") or {},
         retention=settings.get("retention") or {},
+        key_reuse=settings.get("key_reuse") or REVOKE_FAMILY,
         created_at=client.created_at,
         updated_at=client.updated_at,
     )

@@ -77,7 +77,7 @@ class Generation:
             with outages():
                 pool = await self._database.fast()
                 found: int = await pool.fetchval(
-                    "select cluster_generation_now()", timeout=ANSWER_S
+                    "select cluster_generation_now()", within_s=ANSWER_S
                 )
         except UnavailableError:
             return False

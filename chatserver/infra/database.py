@@ -17,11 +17,10 @@ from sqlalchemy.ext.asyncio import (
     create_async_engine,
 )
 
+from chatserver.infra.statements import COMMAND_S, CONNECT_S, Statements
 from chatserver.kernel.errors import UnavailableError
 
 ACQUIRE_S: Final = 2.0
-COMMAND_S: Final = 6.0
-CONNECT_S: Final = 3.0
 
 # A statement that waits longer than these is no use to anyone who waits for the answer.
 TIMEOUTS: Final = {
@@ -39,41 +38,6 @@ def engine_url(url: str) -> str:
     return make_url(url).set(drivername="postgresql+asyncpg").render_as_string(hide_password=False)
 
 
-class RawPool:
-    """Raw connections for single statements under autocommit, opened when first needed."""
-
-    def __init__(self, url: str, *, size: int, settings: dict[str, str]) -> None:
-        self._url = url
-        self._size = size
-        self._settings = settings
-        self._pool: asyncpg.Pool[asyncpg.Record] | None = None
-        self._opening = asyncio.Lock()
-
-    async def open(self) -> "asyncpg.Pool[asyncpg.Record]":
-        if self._pool is None:
-            async with self._opening:
-                if self._pool is None:
-                    self._pool = await asyncpg.create_pool(
-                        self._url,
-                        min_size=1,
-                        max_size=self._size,
-                        command_timeout=COMMAND_S,
-                        timeout=CONNECT_S,
-                        max_inactive_connection_lifetime=600,
-                        reset=_keep,
-                        server_settings=self._settings,
-                    )
-        return self._pool
-
-    async def close(self) -> None:
-        if self._pool is not None:
-            try:
-                async with asyncio.timeout(2):
-                    await self._pool.close()
-            except TimeoutError:
-                self._pool.terminate()
-
-
 class Database:
     """The pools of one process: sessions for services, raw connections for the hot paths.
 
@@ -86,8 +50,8 @@ class Database:
     ) -> None:
         self._url = url
         self._settings = {"application_name": name, **TIMEOUTS}
-        self._reads = RawPool(url, size=fast_pool_size, settings=self._settings)
-        self._writes = RawPool(url, size=fast_pool_size, settings=self._settings)
+        self._reads = Statements(url, size=fast_pool_size, settings=self._settings)
+        self._writes = Statements(url, size=fast_pool_size, settings=self._settings)
         self.engine: AsyncEngine = create_async_engine(
             engine_url(url),
             pool_size=pool_size,
@@ -105,13 +69,13 @@ class Database:
         )
         self.sessions = async_sessionmaker(self.engine, expire_on_commit=False)
 
-    async def fast(self) -> "asyncpg.Pool[asyncpg.Record]":
+    async def fast(self) -> Statements:
         """Give the raw connections for reads of one statement."""
-        return await self._reads.open()
+        return self._reads
 
-    async def writing(self) -> "asyncpg.Pool[asyncpg.Record]":
+    async def writing(self) -> Statements:
         """Give the raw connections of the group commit."""
-        return await self._writes.open()
+        return self._writes
 
     async def connect(self) -> "asyncpg.Connection[asyncpg.Record]":
         """Open a connection of one's own, outside the pools; the caller closes it."""
@@ -137,13 +101,6 @@ class Database:
         """Close every connection, without waiting for the hopeless ones."""
         await asyncio.gather(self._reads.close(), self._writes.close())
         await self.engine.dispose()
-
-
-async def _keep(_: object) -> None:
-    """Reset nothing: every call is one statement under autocommit, it leaves nothing behind.
-
-    asyncpg's own reset costs a round trip at every release.
-    """
 
 
 @contextmanager

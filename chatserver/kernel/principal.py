@@ -49,6 +49,8 @@ class Principal:
     key_id: UUID | None = None
     kid: str = ""
     device_id: str = ""
+    # Names the one JWT that was presented, if it has a `jti`; empty for keys.
+    token: str = ""
     scopes: frozenset[Scope] = field(default_factory=frozenset)
     # Unix seconds: when the credential was issued, and when it ends for good.
     issued_at: float | None = None

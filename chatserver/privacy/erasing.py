@@ -16,6 +16,7 @@ from chatserver.kernel.events import SYSTEM
 from chatserver.kernel.opening import Open
 from chatserver.privacy import policies
 from chatserver.privacy.events import erased
+from chatserver.privacy.holds import HoldRepository
 from chatserver.privacy.models import Erasure
 from chatserver.privacy.repository import PrivacyRepository
 from chatserver.rooms.models import Member, Room
@@ -74,7 +75,8 @@ class Eraser:
             return
         after = erasure.after_room
         for _ in range(ROUNDS):
-            await self._walk(erasure, after)
+            if not await self._walk(erasure, after):
+                return
             await self._forget_answers(erasure)
             if await self._finish(erasure):
                 return
@@ -82,16 +84,21 @@ class Eraser:
             after = None
         raise RuntimeError("the person is still a member of a room")
 
-    async def _walk(self, erasure: Erasure, after: UUID | None) -> None:
+    async def _walk(self, erasure: Erasure, after: UUID | None) -> bool:
+        """Go through the rooms. False: a legal hold is in the way; its release plans this anew."""
         while True:
             async with self._open_work() as work:
+                holds = HoldRepository(work.session)
+                if await holds.touching(erasure.client_id, erasure.user_id):
+                    await holds.stop(erasure.id)
+                    return False
                 privacy = PrivacyRepository(work.session)
                 page = await privacy.rooms(erasure.client_id, after, ROOMS)
                 ids = [room_id for room_id, _ in page]
                 await privacy.mark(erasure, ids)
                 untold = await privacy.untold(erasure, ids)
             if not page:
-                return
+                return True
             for room_id in untold:
                 await self._leave(erasure, room_id)
             await self._scrub(erasure, page)

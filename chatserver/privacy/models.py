@@ -4,7 +4,14 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Column, ForeignKeyConstraint, Index, LargeBinary, UniqueConstraint
+from sqlalchemy import (
+    CheckConstraint,
+    Column,
+    ForeignKeyConstraint,
+    Index,
+    LargeBinary,
+    UniqueConstraint,
+)
 from sqlmodel import Field, SQLModel
 
 from chatserver.kernel.tables import json_column, time_column, uuid_column
@@ -44,6 +51,35 @@ class Erasure(SQLModel, table=True):
     report: bytes | None = Field(default=None, sa_column=_optional_bytes())
     signature: bytes | None = Field(default=None, sa_column=_optional_bytes())
     signed_by: bytes | None = Field(default=None, sa_column=_optional_bytes())
+
+
+class LegalHold(SQLModel, table=True):
+    """What must be kept: a person or a room, one of the two, until the hold is released."""
+
+    __tablename__ = "legal_hold"
+    __table_args__ = (
+        ForeignKeyConstraint(["client_id"], ["client.id"], ondelete="CASCADE"),
+        ForeignKeyConstraint(
+            ["client_id", "user_id"], ["app_user.client_id", "app_user.id"], ondelete="CASCADE"
+        ),
+        ForeignKeyConstraint(
+            ["client_id", "room_id"], ["room.client_id", "room.id"], ondelete="CASCADE"
+        ),
+        UniqueConstraint("client_id", "id"),
+        CheckConstraint("(user_id is null) <> (room_id is null)", name="one_subject"),
+        Index("ix_legal_hold_client_id_user_id", "client_id", "user_id"),
+        Index("ix_legal_hold_client_id_room_id", "client_id", "room_id"),
+    )
+
+    id: UUID = Field(sa_column=uuid_column(primary_key=True))
+    client_id: UUID = Field(sa_column=uuid_column())
+    user_id: UUID | None = Field(default=None, sa_column=uuid_column(nullable=True))
+    room_id: UUID | None = Field(default=None, sa_column=uuid_column(nullable=True))
+    reason: str = Field(max_length=512)
+    placed_by: str = Field(max_length=160)
+    placed_at: datetime = Field(default=None, sa_column=time_column(default_now=True))
+    released_by: str | None = Field(default=None, max_length=160)
+    released_at: datetime | None = Field(default=None, sa_column=time_column(nullable=True))
 
 
 class ErasureRoom(SQLModel, table=True):

@@ -7,6 +7,7 @@ from sqlalchemy import text
 
 from chatserver.infra.unit_of_work import UnitOfWork
 from chatserver.kernel.opening import Open
+from chatserver.privacy.holds import IS_HELD
 
 ROOMS: Final = 200
 ROWS: Final = 2000
@@ -16,17 +17,19 @@ select c.id, t.key as type, (t.value)::int as days
 from client c cross join lateral jsonb_each_text(c.settings -> 'retention') t
 where jsonb_typeof(c.settings -> 'retention') = 'object' and t.value is not null
 """)
+# What a legal hold keeps is never too old.
 # The log has no gaps: its oldest fact is the one at `min_seq`, and it tells whether there is any.
-_AGED: Final = text("""
+_AGED: Final = text(f"""
 select r.id from room r
 join room_event e on e.room_id = r.id and e.seq = r.min_seq
 where r.client_id = :client and r.type = :type and r.deleted_at is null
   and e.created_at < clock_timestamp() - make_interval(days => :days)
+  and not {IS_HELD}
 order by r.id limit :limit
-""")
+""")  # noqa: S608 - a constant of ours
 # At most `limit` facts a time, so that the room is never locked for long. The epoch stays: nobody
 # has to reload who is up to date, everyone else is told `history.truncated`.
-_RAISE: Final = text("""
+_RAISE: Final = text(f"""
 update room r set min_seq = aged.up_to + 1
 from (
   select max(e.seq) as up_to from (
@@ -36,9 +39,9 @@ from (
   where e.created_at < clock_timestamp() - make_interval(days => :days)
 ) aged
 where r.id = :room and r.client_id = :client and aged.up_to is not null
-  and r.min_seq <= aged.up_to
+  and r.min_seq <= aged.up_to and not {IS_HELD}
 returning r.min_seq
-""")
+""")  # noqa: S608 - a constant of ours
 _DELETE_MESSAGES: Final = text(
     "delete from message where client_id = :client and room_id = :room and seq < :floor"
 )

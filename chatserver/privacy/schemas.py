@@ -2,11 +2,13 @@
 
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import AwareDatetime, Field, StringConstraints
+from pydantic import AwareDatetime, Field, StringConstraints, model_validator
 
+from chatserver.kernel.paging import PageRequest
 from chatserver.kernel.wire import Answer, ExternalId, Id, Request, ShortText, Timestamp, left_out
 
-State: TypeAlias = Literal["queued", "running", "done"]
+# `held`: a legal hold was placed while it was under way; it goes on when that is released.
+State: TypeAlias = Literal["queued", "running", "held", "done"]
 
 
 class PersonPath(Request):
@@ -31,6 +33,46 @@ class ErasureOut(Answer):
     completed_at: Timestamp | None
     report: dict[str, Any] | None = left_out()
     signature: Signature | None = left_out()
+
+
+class PlaceHold(Request):
+    """Who or what must be kept. Give one of `user_id` and `room_id`."""
+
+    user_id: ExternalId | None = None
+    room_id: Id | None = None
+    reason: Annotated[str, StringConstraints(min_length=1, max_length=512)]
+
+    @model_validator(mode="after")
+    def _names_one(self) -> "PlaceHold":
+        if (self.user_id is None) == (self.room_id is None):
+            msg = "give either user_id or room_id"
+            raise ValueError(msg)
+        return self
+
+
+class HoldPath(Request):
+    id: Id
+
+
+class HoldList(PageRequest):
+    """The newest first."""
+
+    is_active: bool | None = Field(
+        default=None, description="true: those that hold; false: those that were released."
+    )
+
+
+class HoldOut(Answer):
+    """A legal hold. `released_at` is null as long as it holds."""
+
+    id: Id
+    user_id: str | None
+    room_id: Id | None
+    reason: str
+    placed_by: str
+    placed_at: Timestamp
+    released_by: str | None
+    released_at: Timestamp | None
 
 
 class AuditList(Request):

@@ -11,7 +11,12 @@ from chatserver.infra.audit import actor_name
 from chatserver.infra.unit_of_work import Recorder
 from chatserver.kernel.ids import uuid7
 from chatserver.kernel.principal import Principal
-from chatserver.privacy.errors import AuditCursorInvalidError, ErasureNotFoundError
+from chatserver.privacy.errors import (
+    AuditCursorInvalidError,
+    ErasureNotFoundError,
+    LegalHoldActiveError,
+)
+from chatserver.privacy.holds import HoldRepository
 from chatserver.privacy.models import Erasure
 from chatserver.privacy.repository import PrivacyRepository
 from chatserver.privacy.schemas import (
@@ -35,6 +40,7 @@ class PrivacyService:
         self,
         *,
         privacy: PrivacyRepository,
+        holds: HoldRepository,
         users: UserService,
         recorder: Recorder,
         end_keys: Callable[[User], Awaitable[int]],
@@ -42,6 +48,7 @@ class PrivacyService:
         kick: Callable[[Closing], None],
     ) -> None:
         self._privacy = privacy
+        self._holds = holds
         self._users = users
         self._recorder = recorder
         self._end_keys = end_keys
@@ -53,6 +60,7 @@ class PrivacyService:
 
         Raises:
             UserNotFoundError: there is none; also one that was erased already.
+            LegalHoldActiveError: the person, or a room the person wrote in, must be kept.
         """
         try:
             user = await self._users.locked(principal, command.external_id)
@@ -63,6 +71,9 @@ class PrivacyService:
             # Planned already, unless its job was given up: then this begins it again.
             await self._later(principal.client_id, under_way.id)
             return shown(under_way)
+        holds = await self._holds.touching(user.client_id, user.id)
+        if holds:
+            raise LegalHoldActiveError(holds=[str(it) for it in holds])
         await self._users.revoke(user)
         ended = await self._end_keys(user)
         await self._privacy.hide(user.id)

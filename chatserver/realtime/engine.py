@@ -372,17 +372,10 @@ class Realtime:
         self.close_session(session, "slow_consumer", "This socket reads too slowly.", "now")
 
     def _sessions_of(self, closing: Closing) -> list[Any]:
-        def concerned(principal: Principal) -> bool:
-            if closing.kid is not None:
-                return principal.kid == closing.kid
-            if closing.user_id is not None:
-                return principal.user_id == closing.user_id
-            return closing.client_id is not None and principal.client_id == closing.client_id
-
         return [
             session
             for session in self.sessions()
-            if any(concerned(principal) for principal in session.principals())
+            if any(closing.concerns(principal) for principal in session.principals())
         ]
 
     def _end(

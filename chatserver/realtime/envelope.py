@@ -147,18 +147,20 @@ def read_reference(body: bytes) -> tuple[UUID, int]:
 
 
 def closing_body(closing: Closing) -> bytes:
-    return orjson.dumps(
-        {
-            "code": closing.code,
-            "reason": closing.reason,
-            "reconnect": closing.reconnect,
-            "after_ms": closing.after_ms,
-            "kid": closing.kid,
-            "user_id": closing.user_id,
-            "client_id": closing.client_id,
-        },
-        default=str,  # asyncpg's ids are a subclass of UUID, which orjson does not take for one
-    )
+    members = {
+        "code": closing.code,
+        "reason": closing.reason,
+        "reconnect": closing.reconnect,
+        "after_ms": closing.after_ms,
+        "kid": closing.kid,
+        "user_id": closing.user_id,
+        "client_id": closing.client_id,
+    }
+    if closing.token is not None:
+        # Only then: a node of the version before knows no such member.
+        members["token"] = closing.token
+    # asyncpg's ids are a subclass of UUID, which orjson does not take for one.
+    return orjson.dumps(members, default=str)
 
 
 def read_closing(body: bytes) -> Closing:

@@ -66,6 +66,16 @@ class Closing:
     kid: str | None = None
     user_id: UUID | None = None
     client_id: UUID | None = None
+    token: str | None = None
+
+    def concerns(self, principal: Principal) -> bool:
+        """Tell whether what a caller presented is among what has ended."""
+        return (
+            (self.kid is not None and principal.kid == self.kid)
+            or (self.token is not None and principal.token == self.token)
+            or (self.user_id is not None and principal.user_id == self.user_id)
+            or (self.client_id is not None and principal.client_id == self.client_id)
+        )
 
 
 class Broadcaster(Protocol):

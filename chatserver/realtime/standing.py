@@ -100,6 +100,16 @@ def own_fact(clock: Clock, name: str, data: dict[str, Any]) -> bytes:
     )
 
 
+def tokens_of(sessions: Iterable[Any]) -> set[str]:
+    """Name the single tokens that connections were accepted with."""
+    return {
+        principal.token
+        for session in sessions
+        for principal in session.principals()
+        if principal.token
+    }
+
+
 def oldest_tokens(sessions: Iterable[Any]) -> dict[UUID, float]:
     """Name the users who came without a key, with when the oldest of their tokens was issued."""
     oldest: dict[UUID, float] = {}

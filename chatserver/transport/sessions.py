@@ -59,8 +59,13 @@ class AuthExpiring(Answer):
 
 
 class ReuseDetected(Answer):
-    """Which device's keys were ended, and by which door the used-up key's successor was taken."""
+    """Whose key came back, and by which door its successor had been taken.
 
+    `policy` is the client's `key_reuse`: with `revoke_family` the device's keys were ended.
+    """
+
+    user_id: str
+    policy: str
     device_id: str
     key_id: Id
     successor_id: Id | None
@@ -102,6 +107,6 @@ FACTS: Final = (
         ("/chat",),
         ReuseDetected,
         sequenced=False,
-        summary="A used-up key of one of your devices came back: that device must log in again.",
+        summary="A used-up key of one of your devices came back: somebody may have a copy.",
     ),
 )

@@ -30,6 +30,7 @@ KINDS: Final = {
     "/rooms/by-external/{external_id}": "room name",
     "/clients/{id}": "client",
     "/client/keys/{id}": "master key",
+    "/client/legal-holds/{id}": "hold",
     "/users/{external_id}/keys/{id}": "user key",
 }
 # A right body for each operation that takes one, so that only the ids are wrong.
@@ -55,7 +56,10 @@ NAMELESS: Final = {
     *("client.create", "client.list", "client.own", "client.update_own"),
     *("client_key.list", "client_key.create", "user.list", "user.me"),
     *("room.create", "room.list", "room.list_all"),
-    *("audit.list", "client.usage"),
+    *("audit.list", "client.usage", "legal_hold.list", "token.list_revoked"),
+    # Name things in their bodies: tests/integration/privacy/test_holds.py, and for tokens
+    # tests/integration/api_keys/test_bearers.py; and tests/e2e/test_tenants.py walks both.
+    *("legal_hold.place", "token.revoke"),
 }
 
 

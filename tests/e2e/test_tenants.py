@@ -17,6 +17,7 @@ from chatserver.operations import NAMESPACES, build_registry
 from chatserver.transport.registry import Operation, Route
 from tests.support.clients import CHAT, ROOMS, PythonDevice, RawSocket, RefusedError
 from tests.support.everything import rows_with
+from tests.support.issuer import own_issuer
 from tests.support.nodes import Cluster, Node
 from tests.support.scene import Scene, on_stage
 from tests.support.tenants import (
@@ -105,6 +106,9 @@ async def _things_of(alice: Party, scene: Scene, canary: str, name_canary: str) 
     for name in (gone, anna):
         (await scene.api.put(f"/users/{name}", {"display_name": canary})).ok()
     (await scene.api.delete(f"/users/{gone}")).ok()
+    issuer = own_issuer()
+    (await scene.api.patch("/client", {"jwt_issuers": [issuer.registration()]})).ok()
+    hold = {"room_id": room, "reason": canary}
     more = {"type": "group", "title": canary, "external_id": f"more-{name_canary}"}
     (await scene.api.post("/rooms", more)).ok()
     return {
@@ -122,6 +126,8 @@ async def _things_of(alice: Party, scene: Scene, canary: str, name_canary: str) 
         Ref.CURSOR: (await alice.device.call(CHAT, "sync", {}))["cursor"],
         Ref.TOKEN: issued["key"],
         Ref.ERASED: gone,
+        Ref.ISSUER: issuer.name,
+        Ref.HOLD: (await scene.api.post("/client/legal-holds", hold)).ok()["id"],
     }
 
 

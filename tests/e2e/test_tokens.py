@@ -77,6 +77,36 @@ async def test_revoking_the_user_ends_tokens_too(scene: Scene) -> None:
     assert refused.value.error["code"] == "auth.revoked"
 
 
+async def test_revoking_one_token_ends_it_everywhere_and_no_other(scene: Scene) -> None:
+    issuer = own_issuer()
+    await scene.api.patch("/client", {"jwt_issuers": [issuer.registration()]})
+    lost, kept = issuer.token("alice", jti="lost"), issuer.token("alice", jti="kept")
+    there, here = await device(scene, lost, 1), await device(scene, kept, 1)
+    api = Api(scene.http, scene.nodes[1].url, lost)
+    (await api.get("/rooms")).ok()
+    told = await scene.api.post("/client/revoked-tokens", {"jti": "lost"})
+    assert (told.status, told.ok()["issuers"]) == (201, [issuer.name])
+    await eventually(lambda: not there.client.connected, within_s=5)
+    assert here.client.connected
+    with pytest.raises(RefusedError) as refused:
+        await device(scene, lost)
+    assert refused.value.error["code"] == "auth.revoked"
+    # What the other node remembered of it is forgotten, too.
+    assert (await api.get("/rooms")).body["code"] == "auth.revoked"
+    with pytest.raises(RefusedError) as refused:
+        await made_with_limbo(scene, issuer)
+    assert refused.value.error["code"] == "auth.revoked"
+    await here.call(CHAT, "sync", {})
+    listed = (await scene.api.get("/client/revoked-tokens")).ok()
+    assert [it["jti"] for it in listed["items"]] == ["lost"]
+
+
+async def made_with_limbo(scene: Scene, issuer: Issuer) -> PythonDevice:
+    """Connect with an expired token of the revoked name, as who wants to refresh it does."""
+    now = int(time.time())
+    return await device(scene, issuer.token("alice", jti="lost", iat=now - 100, exp=now - 60))
+
+
 async def test_a_token_that_ends_on_an_open_socket_is_treated_like_a_key(scene: Scene) -> None:
     issuer = own_issuer()
     await scene.api.patch("/client", {"jwt_issuers": [issuer.registration()]})

@@ -13,6 +13,7 @@ UNKNOWN: Final = {
     "room": UNKNOWN_ID,
     "room name": "no-such-room",
     "message": UNKNOWN_ID,
+    "hold": UNKNOWN_ID,
 }
 
 
@@ -60,8 +61,14 @@ class House:
             "room": room["id"],
             "room name": name,
             "message": message["id"],
+            "hold": await self._hold(room["id"]),
         }
         return self
+
+    async def _hold(self, room_id: str) -> str:
+        hold = {"room_id": room_id, "reason": f"{self.canary} case"}
+        made: str = (await self.scene.api.post("/client/legal-holds", hold)).ok()["id"]
+        return made
 
     async def state(self) -> list[Any]:
         """Everything that an intruder might have changed."""
@@ -74,5 +81,6 @@ class House:
             (await api.get(f"/rooms/{room}/events")).body,
             (await api.get(f"/rooms/{room}/members")).body,
             [key["id"] for key in (await api.get("/client/keys")).body["items"]],
+            (await api.get("/client/legal-holds")).body,
             own.body["key"]["device_id"],
         ]

@@ -1,47 +1,28 @@
-"""Clients, users and keys on a real database, put together as the server does it."""
+"""Identity on a real database: the server's own container, and short ways to log in and connect."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
-from uuid import UUID
 
 import pytest
 from sqlalchemy import text
 
-from chatserver.api_keys.errors import AuthExpiredError, AuthReuseDetectedError
-from chatserver.api_keys.identity import Arrival, Identifier
-from chatserver.api_keys.models import StoredScopedKey
+from chatserver.api_keys.errors import AuthExpiredError
+from chatserver.api_keys.identity import Arrival
 from chatserver.api_keys.policies import KeyLife
-from chatserver.api_keys.repository import KeyFamilyRepository, ScopedKeyLookup
-from chatserver.api_keys.rotation import ReuseAlarm, Rotation
-from chatserver.api_keys.schemas import LoggedIn, Login
-from chatserver.api_keys.service import ApiKeyService
-from chatserver.api_keys.tokens import Person, SignedTokens
-from chatserver.clients.issuers import Issuers
-from chatserver.clients.repository import (
-    ClientKeyRepository,
-    ClientRepository,
-    IssuerLookup,
-    IssuerRepository,
-    MasterKeyLookup,
-)
+from chatserver.api_keys.repository import ScopedKeyLookup
+from chatserver.api_keys.schemas import LoggedIn
 from chatserver.clients.schemas import ClientCreate
-from chatserver.clients.service import ClientService, MasterKeyService
 from chatserver.infra.addresses import Reach, target_of
-from chatserver.infra.database import Database
-from chatserver.infra.lazily import LazyNotes
 from chatserver.infra.public_keys import PublicKey
-from chatserver.infra.secrets import KeyHasher, SecretBox
 from chatserver.infra.slow_hash import SlowHasher
-from chatserver.infra.unit_of_work import UnitOfWork, Units
-from chatserver.kernel.clock import utc_now
-from chatserver.kernel.events import Committed
-from chatserver.kernel.principal import Caller, Principal
-from chatserver.realtime.ports import Closing
-from chatserver.users.repository import UserLookup, UserRepository
-from chatserver.users.service import UserService
+from chatserver.kernel.principal import Principal
+from tests.support.people import OPERATOR, House
 from tests.support.servers import Database as Address
 
-OPERATOR = Principal(caller=Caller.OPERATOR)
+__all__ = ["LIFE", "OPERATOR", "Counted", "KeyHouse", "house"]
+
 LIFE = KeyLife()
 
 
@@ -57,116 +38,46 @@ class Counted:
         return getattr(self._lookup, name)
 
 
-class KeyHouse:
-    """One node's worth of identity. A second one on the same database is a second node."""
+class KeyHouse(House):
+    """One node's worth of identity. A second one on the same database is a second node.
 
-    def __init__(self, address: Address, *, life: KeyLife = LIFE) -> None:
-        self.database = Database(address.app_url, name="test")
-        self.life = life
-        self.closings: list[Closing] = []
-        self.rechecked: list[UUID] = []
-        self.told: list[Committed] = []
-        self.hasher = KeyHasher(address.secrets.key_pepper)
-        self.slow = SlowHasher(cost=4)
-        self.lookup = ScopedKeyLookup(self.database, idle=life.idle)
-        self.masters = MasterKeyLookup(self.database)
-        self.counted = Counted(self.lookup)
-        self.scoped_use = LazyNotes(self.lookup.touch)
-        self.master_use = LazyNotes(self.masters.touch)
-        self.box = SecretBox.from_text(["seal"])
-        self.people = UserLookup(self.database)
+    It is never started: nothing runs in the background. bcrypt is cheap, and no address is looked
+    up in the DNS.
+    """
+
+    def __init__(self, address: Address, *, grace: timedelta = LIFE.grace) -> None:
+        super().__init__(address)
+        container = self.container
+        # Nobody watches the generation here.
+        container.generation._number = 1
+        container.slow.close()
+        container.slow = SlowHasher(cost=4)
+        self.counted = Counted(container.scoped)
         self.signing: dict[str, PublicKey] = {}
-        self.rotation = Rotation(
-            families=self.counted,
-            hasher=self.hasher,
-            box=self.box,
-            life=life,
-            alarm=self._alarm,
-        )
-        self.identifier = Identifier(
-            operator_key=address.secrets.operator_key,
-            hasher=self.hasher,
-            slow=self.slow,
-            masters=self.masters,
-            scoped=self.lookup,
-            rotation=self.rotation,
-            bearers=SignedTokens(
-                issuers=IssuerLookup(self.database),
-                people=self._person,
-                find_key=self._find_key,
-                clock=utc_now,
-            ),
-            used=self._used,
-        )
-        units = Units(
-            self.database,
-            generation=lambda: 1,
-            publish=self.told.extend,
-            has_later=lambda _: False,
-            ring=lambda: None,
-        )
-        self.open_clients = units.open(self._client_service)
-        self.open_master_keys = units.open(self._master_keys)
-        self.open_users = units.open(self._user_service)
-        self.open_keys = units.open(self._keys)
-        self.open_alarm = units.open(self._reuse_alarm)
-
-    def _used(self, principal: Principal) -> None:
-        (self.master_use if principal.is_master else self.scoped_use).note(principal.kid)
-
-    def kick(self, closing: Closing) -> None:
-        self.identifier.forget(closing)
-        self.closings.append(closing)
-
-    def _master_keys(self, work: UnitOfWork) -> MasterKeyService:
-        return MasterKeyService(
-            keys=ClientKeyRepository(work.session),
-            hasher=self.hasher,
-            slow=self.slow,
-            recorder=work,
-            kick=self.kick,
-        )
-
-    def _client_service(self, work: UnitOfWork) -> ClientService:
-        return ClientService(
-            clients=ClientRepository(work.session),
-            keys=self._master_keys(work),
-            issuers=Issuers(issuers=IssuerRepository(work.session), check_url=self._check_url),
-            recorder=work,
-            kick=self.kick,
-            lifetimes_changed=self._note_lifetimes,
-        )
-
-    async def _note_lifetimes(self, client_id: UUID) -> None:
-        self.rechecked.append(client_id)
-
-    def _user_service(self, work: UnitOfWork) -> UserService:
-        return UserService(users=UserRepository(work.session))
-
-    def _keys(self, work: UnitOfWork) -> ApiKeyService:
-        return ApiKeyService(
-            families=KeyFamilyRepository(work.session),
-            users=self._user_service(work),
-            hasher=self.hasher,
-            box=self.box,
-            recorder=work,
-            kick=self.kick,
-            life=self.life,
-        )
-
-    def _reuse_alarm(self, work: UnitOfWork) -> ReuseAlarm:
-        return ReuseAlarm(families=KeyFamilyRepository(work.session), recorder=work, kick=self.kick)
-
-    async def _alarm(self, stored: StoredScopedKey, reuse: AuthReuseDetectedError) -> None:
-        async with self.open_alarm() as alarm:
-            await alarm.raise_alarm(stored, reuse)
-
-    async def _person(self, client_id: UUID, external_id: str) -> Person:
-        async with self.open_users() as users:
-            await users.ensure(client_id, [external_id])
-        found = await self.people.find(client_id, external_id)
-        assert found is not None
-        return Person(*found)
+        container.life = replace(LIFE, grace=grace)
+        container.rotation._life = container.life
+        container.rotation._families = self.counted
+        self.identifier = container.identifier
+        self.identifier._slow = container.slow
+        bearers: Any = self.identifier._bearers
+        bearers._find_key = self._find_key
+        outside: Any = container.outside
+        outside.check = self._check_url
+        self.rotation = container.rotation
+        self.database = container.database
+        self.hasher = container.hasher
+        self.lookup = container.scoped
+        self.masters = container.masters
+        self.people = container.people
+        self.scoped_use = container.used_scoped
+        self.master_use = container.used_masters
+        self.closings = self.heard.closings
+        self.told = self.heard.facts
+        self.open_clients = container.open_clients
+        self.open_master_keys = container.open_master_keys
+        self.open_tokens = container.open_tokens
+        self.open_users = container.open_users
+        self.open_keys = container.open_api_keys
 
     async def _find_key(self, url: str, kid: str | None, algorithm: str) -> PublicKey | None:
         return self.signing.get(kid or "")
@@ -180,9 +91,8 @@ class KeyHouse:
             made = await clients.create(OPERATOR, ClientCreate(name=name))
         return await self.identifier.identify(made.master_key, door="rest"), made.master_key
 
-    async def login(self, master: Principal, external_id: str = "alice", **more: Any) -> LoggedIn:
-        async with self.open_keys() as keys:
-            return await keys.login(master, Login(external_id=external_id, **more))
+    async def login(self, master: Principal, name: str = "alice", **more: Any) -> LoggedIn:
+        return await super().login(master, name, **more)
 
     async def connect(self, token: object) -> Principal:
         """Connect as a socket does, and forget what is handed out."""
@@ -195,25 +105,12 @@ class KeyHouse:
         """Connect as a socket does."""
         return await self.identifier.connect(token, **more)
 
-    async def rows(self, statement: str, **values: Any) -> list[dict[str, Any]]:
-        async with self.database.transaction() as session:
-            found = await session.execute(text(statement), values)
-            return [dict(row) for row in found.mappings()]
-
-    async def change(self, statement: str, **values: Any) -> None:
-        async with self.database.transaction() as session:
-            await session.execute(text(statement), values)
-
     async def plan(self, statement: str) -> str:
         """Explain a statement as if the tables were large."""
         async with self.database.transaction() as session:
             await session.execute(text("set local enable_seqscan = off"))
             found = await session.execute(text(f"explain {statement}"))
             return "\n".join(found.scalars())
-
-    async def close(self) -> None:
-        self.slow.close()
-        await self.database.close()
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ import orjson
 
 from chatserver.transport.registry import Route
 from tests.support.clients import CHAT, Answer, Api, Device
+from tests.support.issuer import own_issuer
 
 Payload = dict[str, Any]
 
@@ -40,6 +41,8 @@ class Ref(StrEnum):
     CURSOR = "cursor"
     TOKEN = "token"
     ERASED = "erased"
+    ISSUER = "issuer"
+    HOLD = "hold"
 
 
 R = Ref
@@ -65,6 +68,9 @@ PROBES: Final[dict[str, Payload]] = {
     "client_key.rotate": {"id": R.MASTER_KEY},
     "erasure.get": {"external_id": R.ERASED},
     "event.list": {"room_id": R.ROOM},
+    "legal_hold.list": {},
+    "legal_hold.place": {"room_id": R.ROOM, "reason": "x"},
+    "legal_hold.release": {"id": R.HOLD},
     "member.add": {"room_id": R.ROOM, "user_ids": [R.PERSON]},
     "member.list": {"room_id": R.ROOM},
     "member.put": MEMBER,
@@ -75,6 +81,8 @@ PROBES: Final[dict[str, Payload]] = {
     "message.send": {"room_id": R.ROOM, "content": "x", "client_msg_id": "walk"},
     "presence.set": {"status": "online"},
     "presence.watch": {"room_ids": [R.ROOM], "user_ids": [R.PERSON]},
+    "token.list_revoked": {},
+    "token.revoke": {"jti": "t1", "issuer": R.ISSUER},
     "room.create": {"type": "group", "external_id": R.NEW_ROOM_NAME, "member_ids": [R.PERSON]},
     "room.deactivate": {"room_id": R.ROOM},
     "room.delete": {"room_id": R.ROOM},
@@ -107,6 +115,7 @@ PROBES: Final[dict[str, Payload]] = {
 }
 # A reply to a message elsewhere: a second way into the same operation.
 MORE_PROBES: Final[tuple[tuple[str, Payload], ...]] = (
+    ("legal_hold.place", {"user_id": R.USER, "reason": "x"}),
     ("message.send", {**PROBES["message.send"], "reply_to": R.MESSAGE}),
     ("message.post", {**PROBES["message.post"], "reply_to": R.MESSAGE}),
     ("message.post", {**PROBES["message.post"], "mentions": [R.PERSON]}),
@@ -170,6 +179,8 @@ class Party:
             R.CURSOR: self._cursor,
             R.TOKEN: self._token,
             R.ERASED: self._erased,
+            R.ISSUER: self._issuer,
+            R.HOLD: self._hold,
         }
         self._last_room = ""
         self._last_user = name
@@ -251,6 +262,16 @@ class Party:
     async def _token(self) -> str:
         assert self.device is not None
         return self.device.key or ""
+
+    async def _issuer(self) -> str:
+        made = own_issuer()
+        (await self.master.patch("/client", {"jwt_issuers": [made.registration()]})).ok()
+        return made.name
+
+    async def _hold(self) -> str:
+        body = {"room_id": await self._room(), "reason": "own"}
+        made: str = (await self.master.post("/client/legal-holds", body)).ok()["id"]
+        return made
 
     async def _erased(self) -> str:
         name = f"gone-{secrets.token_hex(4)}"

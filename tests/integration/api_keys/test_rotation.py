@@ -13,6 +13,7 @@ from chatserver.api_keys.errors import (
     AuthReuseDetectedError,
     AuthRevokedError,
 )
+from chatserver.clients.schemas import OwnClientUpdate
 from chatserver.infra.secrets import new_scoped_key, parse_key
 from chatserver.kernel.principal import Principal
 from tests.support.keys import LIFE, KeyHouse
@@ -234,6 +235,77 @@ class TestReuse:
         with pytest.raises(AuthRevokedError):
             await house.connect(first)
         await house.connect(second)
+
+
+class TestRejectAndAlert:
+    @pytest.fixture
+    async def used_up(self, house: KeyHouse, master: Principal) -> str:
+        async with house.open_clients() as clients:
+            shown = await clients.update_own(master, OwnClientUpdate(key_reuse="reject_and_alert"))
+        assert shown.key_reuse == "reject_and_alert"
+        first = (await house.login(master, device_id="phone")).key
+        await house.connect(await next_key(house, first))
+        await end_graces(house)
+        return first
+
+    async def test_only_the_key_is_refused_and_the_family_goes_on(
+        self, house: KeyHouse, master: Principal, used_up: str
+    ) -> None:
+        [before] = await house.rows("select * from key_family")
+        for _ in range(3):
+            with pytest.raises(AuthReuseDetectedError) as refused:
+                await house.connect(used_up)
+        assert "ended" not in refused.value.message
+        assert refused.value.details["action"] == "login"
+        [after] = await house.rows("select * from key_family")
+        assert after == before
+        assert house.closings == []
+
+    async def test_it_is_told_and_noted_once_an_hour(self, house: KeyHouse, used_up: str) -> None:
+        async def again() -> int:
+            for _ in range(3):
+                with pytest.raises(AuthReuseDetectedError):
+                    await house.connect(used_up)
+            return len(await house.rows("select 1 from audit where action = 'user_key.reuse'"))
+
+        assert await again() == 1
+        [fact] = [it for it in house.told if it.type == "auth.reuse_detected"]
+        said = orjson.loads(fact.body)["data"]
+        assert (said["user_id"], said["policy"]) == ("alice", "reject_and_alert")
+        await house.change("update key_retired set alarmed_at = alarmed_at - interval '61 minutes'")
+        assert await again() == 2
+
+    async def test_null_gives_the_default_back(
+        self, house: KeyHouse, master: Principal, used_up: str
+    ) -> None:
+        async with house.open_clients() as clients:
+            shown = await clients.update_own(master, OwnClientUpdate(key_reuse=None))
+        assert shown.key_reuse == "revoke_family"
+        with pytest.raises(AuthReuseDetectedError):
+            await house.connect(used_up)
+        [row] = await house.rows("select status from key_family")
+        assert row["status"] == "revoked"
+
+
+@pytest.mark.parametrize("policy", ["revoke_family", "reject_and_alert"])
+async def test_an_application_that_follows_it_is_told_whatever_dies(
+    house: KeyHouse, policy: str
+) -> None:
+    master, _ = await house.new_client()
+    await house.change("update client set followed = '{auth.reuse_detected}'")
+    async with house.open_clients() as clients:
+        given = OwnClientUpdate.model_validate({"key_reuse": policy})
+        await clients.update_own(master, given)
+    first = (await house.login(master, device_id="phone")).key
+    await house.connect(await next_key(house, first))
+    await end_graces(house)
+    with pytest.raises(AuthReuseDetectedError):
+        await house.connect(first)
+    # In the transaction of the alarm itself: a worker takes it from here.
+    [kept] = await house.rows("select client_id, type, data from outbox")
+    assert (kept["client_id"], kept["type"]) == (master.client_id, "auth.reuse_detected")
+    assert (kept["data"]["user_id"], kept["data"]["policy"]) == ("alice", policy)
+    assert kept["data"]["door"] == "socket"
 
 
 class TestLimbo:

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -16,7 +15,7 @@ from chatserver.infra.secrets import Key, new_scoped_key, parse_key
 from chatserver.kernel.ids import uuid7
 from chatserver.kernel.principal import Principal, Scope
 from chatserver.users.errors import UserNotFoundError
-from tests.support.keys import LIFE, KeyHouse
+from tests.support.keys import KeyHouse
 from tests.support.servers import Database as Address
 
 
@@ -38,7 +37,7 @@ async def master(house: KeyHouse) -> Principal:
 @pytest.fixture
 async def graceless(database: Address) -> AsyncIterator[KeyHouse]:
     """A node where a replaced key has no grace at all."""
-    made = KeyHouse(database, life=replace(LIFE, grace=timedelta()))
+    made = KeyHouse(database, grace=timedelta())
     yield made
     await made.close()
 
@@ -258,7 +257,7 @@ class TestLife:
             await house.connect(issued.key)
 
     async def test_rest_forgets_a_replaced_key_when_its_grace_ends(self, database: Address) -> None:
-        house = KeyHouse(database, life=replace(LIFE, grace=timedelta(seconds=1)))
+        house = KeyHouse(database, grace=timedelta(seconds=1))
         master, _ = await house.new_client()
         first = await house.login(master, device_id="phone")
         await house.login(master, device_id="phone")

@@ -41,7 +41,7 @@ class TestTransaction:
             with pytest.raises(UnavailableError):
                 await execute(database, "select 1")
             with pytest.raises(UnavailableError), outages():
-                _ = await database.fast()
+                await (await database.fast()).fetchval("select 1")
             await database.close()
 
     async def test_a_session_that_the_server_ends_is_unavailable_and_the_next_works(

@@ -178,6 +178,52 @@ class TestProperty:
 
         assert most_in_a_window(run(play()), rate) <= burst + SLACK
 
+    @given(
+        steps=st.lists(
+            st.tuples(
+                st.integers(0, 2),
+                st.sampled_from(["take", "take", "take", "cut", "mend", "cut all", "mend all"]),
+                st.integers(1, 50),
+                st.floats(0, 1.5),
+            ),
+            min_size=3,
+            max_size=40,
+        )
+    )
+    @settings(
+        max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    )
+    def test_in_any_outage_three_nodes_overrun_by_half_a_burst_and_half_the_rate_at_most(
+        self, url: str, steps: list[tuple[int, str, int, float]]
+    ) -> None:
+        """What docs/limits.md promises: lines are cut and mended in any order, one or all."""
+        rate, burst = 10.0, 60
+
+        async def play() -> list[float]:
+            clock = Time()
+            prefix = f"test:{secrets.token_hex(6)}:"
+            nodes = [await limiter_at(url, prefix, clock, nodes=3) for _ in range(3)]
+            policy = Policy("things", rate, burst)
+            allowed = []
+            for number, what, count, pause in steps:
+                concerned = nodes if what.endswith("all") else [nodes[number]]
+                for node, line in concerned:
+                    if what.startswith("cut"):
+                        line.cut()
+                    elif what.startswith("mend"):
+                        await line.mend()
+                    else:
+                        answers = [
+                            await node.take([node.bucket(policy, "a")]) for _ in range(count)
+                        ]
+                        allowed += [clock.now] * answers.count(None)
+                clock.now += pause
+            for node, _ in nodes:
+                await node.stop()
+            return allowed
+
+        assert most_in_a_window(run(play()), 1.5 * rate) <= 1.5 * burst + SLACK
+
 
 class TestExactness:
     async def test_the_whole_burst_is_given_and_not_one_more(self, limiter: RateLimiter) -> None:

@@ -348,10 +348,6 @@ async def _plans(database: Database) -> bool:
 
 async def _steal(database: Database) -> None:
     """As if the sweeper had given the job to somebody else."""
-    connection = await (await database.fast()).acquire()
-    try:
-        await connection.execute(
-            "update job set fence = 99, lease_until = now() + interval '1 hour'"
-        )
-    finally:
-        await (await database.fast()).release(connection)
+    await (await database.fast()).execute(
+        "update job set fence = 99, lease_until = now() + interval '1 hour'"
+    )

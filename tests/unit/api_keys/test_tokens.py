@@ -16,6 +16,7 @@ from chatserver.api_keys.errors import AuthExpiredError, AuthInvalidError, AuthR
 from chatserver.api_keys.policies import Accepted
 from chatserver.api_keys.tokens import Person, SignedTokens
 from chatserver.clients.models import StoredIssuer
+from chatserver.clients.policies import token_handle, token_name, token_of
 from chatserver.infra.public_keys import PublicKey
 from chatserver.kernel.clock import utc_now
 from chatserver.kernel.principal import ALL_SCOPES, Scope
@@ -51,6 +52,7 @@ class World:
     def __init__(self, *registered: StoredIssuer) -> None:
         self.registered = list(registered)
         self.revoked_before: float | None = None
+        self.revoked: set[bytes | None] = set()
         self.keys: dict[str | None, PublicKey] = {}
         self.looked_up: list[str] = []
         self.now: Callable[[], datetime] = utc_now
@@ -61,9 +63,15 @@ class World:
             clock=lambda: self.now(),  # noqa: PLW0108 - tests move it
         )
 
-    async def find(self, issuer: str, audiences: Sequence[str]) -> list[StoredIssuer]:
+    async def find(
+        self, issuer: str, audiences: Sequence[str], handle: bytes | None = None
+    ) -> list[StoredIssuer]:
         self.looked_up.append(issuer)
-        return [it for it in self.registered if it.issuer == issuer and it.audience in audiences]
+        return [
+            replace(it, is_token_revoked=handle in self.revoked)
+            for it in self.registered
+            if it.issuer == issuer and it.audience in audiences
+        ]
 
     async def _person(self, client_id: UUID, external_id: str) -> Person:
         return Person(UUID(int=1), external_id.title(), self.revoked_before)
@@ -131,6 +139,9 @@ ATTACKS: dict[str, str] = {
     ),
     "A13 HS256 called RS256": forged({"alg": "RS256"}, RSA.pem),
     "A13 another algorithm of the same key": RSA.token(headers={"alg": "PS256"}),
+    "A13 alg is a list": RSA.token(headers={"alg": ["RS256"]}),
+    "A13 alg is an object": RSA.token(headers={"alg": {"RS256": 1}}),
+    "A13 alg is null": forged({"alg": None}),
     "A13 RS512": RSA.token(headers={"alg": "RS512"}),
     "A13 ES256 in name only": RSA.token(headers={"alg": "ES256"}),
     "A14 unknown crit": RSA.token(headers={"crit": ["exp2"], "exp2": 1}),
@@ -165,6 +176,14 @@ ATTACKS: dict[str, str] = {
     "A15 too many audiences": bent(aud=[AUDIENCE] * 21),
     "A15 another issuer": bent(iss="https://evil.example"),
     "A15 issuer is a list": bent(iss=[ISSUER]),
+    "A15 NUL in the issuer": bent(iss=ISSUER + "\0"),
+    "A15 NUL in an audience": bent(aud=[AUDIENCE, "\0"]),
+    "A15 a lone surrogate in the issuer": spelled(iss='"\\ud800"'),
+    "A15 a lone surrogate in jti": spelled(jti='"\\ud800"'),
+    "A15 jti is a number": bent(jti=7),
+    "A15 jti is a list": bent(jti=["a"]),
+    "A15 jti is empty": bent(jti=""),
+    "A15 jti is endless": bent(jti="j" * 1025),
     "A15 user is a number": bent(sub=7),
     "A15 user has a slash": bent(sub="../admin"),
     "A15 user ends with a newline": bent(sub="alice\n"),
@@ -255,6 +274,34 @@ class TestTimes:
         world.registered = [stored(RSA, is_client_active=False)]
         with pytest.raises(AuthRevokedError):
             await world.check(RSA.token())
+
+
+class TestOneTokenOfMany:
+    async def test_a_token_is_named_by_issuer_and_jti(self, world: World) -> None:
+        who = (await world.check(RSA.token(jti="t1"))).principal
+        assert who.token == token_name(who.client_id, token_handle(ISSUER, "t1"))
+        assert token_of(who.token) == (who.client_id, token_handle(ISSUER, "t1"))
+        assert (await world.check(RSA.token())).principal.token == ""
+
+    async def test_it_alone_is_refused_once_it_was_revoked(self, world: World) -> None:
+        world.revoked = {token_handle(ISSUER, "t1")}
+        for limbo in (False, True):
+            with pytest.raises(AuthRevokedError):
+                await world.check(RSA.token(jti="t1"), limbo=limbo)
+        for other in ("t2", "t1 ", "T1"):
+            await world.check(RSA.token(jti=other))
+        await world.check(RSA.token())
+
+    async def test_whoever_did_not_sign_it_does_not_learn_that_it_was_revoked(
+        self, world: World
+    ) -> None:
+        world.revoked = {token_handle(ISSUER, "t1")}
+        with pytest.raises(AuthInvalidError):
+            await world.check(Issuer().token(jti="t1"))
+
+    def test_no_two_tokens_share_a_handle(self) -> None:
+        assert token_handle("ab", "c") != token_handle("a", "bc")
+        assert token_handle("1|a", "b") != token_handle("1", "|ab")
 
 
 class TestWhoseItIs:

@@ -13,9 +13,12 @@ OF_NOBODY = {
     "erasure_room",
     "job",
     "jwt_issuer",
+    # Names tokens, for a day; whose they are stands in the token alone.
+    "revoked_token",
 }
 # The rows of a person: gone with the erasure.
-DELETED = {"app_user", "departure", "key_family", "key_retired", "member"}
+# A hold on a person goes with the person, who can only go when it was released.
+DELETED = {"app_user", "departure", "key_family", "key_retired", "legal_hold", "member"}
 # Columns that hold nothing of a person, in rows that stay: places, times, kinds.
 KEPT = {
     "audit": {"id", "client_id", "at", "action"},

@@ -2,6 +2,7 @@
 
 from uuid import UUID
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -72,8 +73,14 @@ def test_a_closing_comes_through_unchanged() -> None:
     for closing in (
         Closing(code="auth.revoked", reason="Gone.", user_id=uuid7()),
         Closing(code="x", reason="y", reconnect="now", after_ms=5, kid="k"),
+        Closing(code="auth.revoked", reason="Gone.", token="t"),
     ):
         assert envelope.read_closing(envelope.closing_body(closing)) == closing
+
+
+def test_only_the_end_of_a_single_token_says_what_the_version_before_does_not_know() -> None:
+    by_key = envelope.closing_body(Closing(code="x", reason="y", kid="k"))
+    assert "token" not in orjson.loads(by_key)
 
 
 def test_a_long_change_list_is_split_and_whole() -> None:

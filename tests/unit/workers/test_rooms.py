@@ -18,6 +18,13 @@ class FakeRooms:
         self.opened = 0
         self.purged: list[tuple[UUID, UUID]] = []
         self.rechecked: list[UUID] = []
+        self.held: set[UUID] = set()
+
+    def jobs(self) -> RoomJobs:
+        return RoomJobs(open_rooms=self.open, is_held=self.is_held)
+
+    async def is_held(self, _: UUID, room_id: UUID) -> bool:
+        return room_id in self.held
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator["FakeRooms"]:
@@ -53,26 +60,33 @@ def claimed(kind: JobKind, client_id: UUID | None = CLIENT) -> Claim:
 
 async def test_due_rooms_are_deactivated_in_slices_until_none_is_left() -> None:
     rooms = FakeRooms(slices=3)
-    await RoomJobs(open_rooms=rooms.open).deactivate(claimed(DEACTIVATE_ROOMS))
+    await rooms.jobs().deactivate(claimed(DEACTIVATE_ROOMS))
     assert rooms.opened == 4
 
 
 async def test_a_clients_rooms_are_looked_at_again_in_slices() -> None:
     rooms = FakeRooms(slices=2)
-    await RoomJobs(open_rooms=rooms.open).recheck(claimed(RECHECK_ROOMS))
+    await rooms.jobs().recheck(claimed(RECHECK_ROOMS))
     assert rooms.rechecked == [CLIENT] * 3
     assert rooms.opened == 3
 
 
 async def test_a_room_is_purged_in_slices_each_in_a_transaction_of_its_own() -> None:
     rooms = FakeRooms(slices=3)
-    await RoomJobs(open_rooms=rooms.open).purge(claimed(PURGE_ROOM))
+    await rooms.jobs().purge(claimed(PURGE_ROOM))
     assert rooms.purged == [(CLIENT, ROOM)] * 3
     assert rooms.opened == 3
+
+
+async def test_a_room_under_hold_keeps_its_rows() -> None:
+    rooms = FakeRooms(slices=3)
+    rooms.held.add(ROOM)
+    await rooms.jobs().purge(claimed(PURGE_ROOM))
+    assert rooms.purged == []
 
 
 async def test_a_purge_without_a_client_touches_nothing() -> None:
     rooms = FakeRooms(slices=1)
     with pytest.raises(ValueError, match="for a client"):
-        await RoomJobs(open_rooms=rooms.open).purge(claimed(PURGE_ROOM, client_id=None))
+        await rooms.jobs().purge(claimed(PURGE_ROOM, client_id=None))
     assert rooms.opened == 0
