@@ -43,6 +43,7 @@ class Settings(BaseSettings):
     migrator_database_url: SecretStr | None = None
     redis_url: SecretStr
     queue_redis_url: SecretStr | None = None
+    redis_sharded_pubsub: bool | None = None
     node_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,32}$")] = Field(
         default_factory=lambda: f"{_host()}-{secrets.token_hex(3)}"
     )

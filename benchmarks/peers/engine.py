@@ -19,7 +19,7 @@ from chatserver.kernel.ids import uuid7
 from chatserver.kernel.principal import Caller, Principal
 from chatserver.realtime.engine import Realtime
 from chatserver.realtime.hub import Views
-from chatserver.realtime.ports import Changes, Handshake, Seat, Subscriptions
+from chatserver.realtime.ports import Accepted, Changes, Handshake, Seat, Subscriptions
 from chatserver.realtime.publisher import BusSettings
 
 CLIENT = uuid.UUID(int=7)
@@ -60,12 +60,13 @@ class OpenDoor:
 
     async def accept(
         self, _namespace: str, _handshake: Handshake, auth: Any, first: Principal | None
-    ) -> Principal:
+    ) -> Accepted:
         if first is not None:
-            return first
+            return Accepted(principal=first)
         user = uuid7()
         self.memory.rooms[user] = [uuid.UUID(room) for room in auth.get("rooms", ())]
-        return Principal(caller=Caller.USER, client_id=CLIENT, user_id=user, external_id=str(user))
+        who = Principal(caller=Caller.USER, client_id=CLIENT, user_id=user, external_id=str(user))
+        return Accepted(principal=who)
 
     async def answer(
         self, _principal: Principal, _namespace: str, _event: str, payload: Any

@@ -137,17 +137,16 @@ class CatchUpService:
             CursorInvalidError: not this caller's cursor, or too old to tell what was left since.
         """
         since, after, began = self._read_cursor(principal, command.cursor)
-        now, version = await self._repository.moment(principal.user_id)
-        if since is not None and now - since > REMOVED_KEPT:
-            raise CursorInvalidError
         named = command.rooms
-        rows = await self._repository.changed_rooms(
+        now, version, rows = await self._repository.changed_rooms(
             principal.user_id,
             since=None if since is None else since - OVERLAP,
             after=after,
             named=list(named),
             limit=ROOMS_PER_SYNC + len(named) + 1,
         )
+        if since is not None and now - since > REMOVED_KEPT:
+            raise CursorInvalidError
         more = len([row for row in rows if row["r_id"] not in named]) > ROOMS_PER_SYNC
         if more:
             rows = rows[: ROOMS_PER_SYNC + len(named)]

@@ -45,7 +45,8 @@ where e.room_id = $1 and e.seq > $2 order by e.seq limit $3
 
 # The newest 100 unread messages are looked through for mentions: enough for a badge, and bounded.
 _CHANGED: Final = f"""
-select {_ROOM}, r.last_seq as r_last_seq, r.msg_no as r_msg_no, x.role, x.joined_at, x.joined_seq,
+select statement_timestamp() as now, u.rooms_version,
+  {_ROOM}, r.last_seq as r_last_seq, r.msg_no as r_msg_no, x.role, x.joined_at, x.joined_seq,
   x.min_seq, x.read_seq, x.read_msg_no, x.is_muted, x.is_favorite, x.notification_level,
   case when r.msg_no > x.read_msg_no then (
     select count(*) from (
@@ -53,12 +54,12 @@ select {_ROOM}, r.last_seq as r_last_seq, r.msg_no as r_msg_no, x.role, x.joined
       where q.room_id = r.id and q.seq > x.read_seq and q.seq > 0
       order by q.seq desc limit 100) n
     where n.mentions ? u.external_id) else 0 end as mentions
-from member x join room r on r.id = x.room_id join app_user u on u.id = x.user_id
-where x.user_id = $1 and r.deleted_at is null
+from app_user u left join (member x join room r on r.id = x.room_id and r.deleted_at is null)
+  on x.user_id = u.id
   and ($3::uuid is null or r.id > $3 or r.id = any ($4))
   and ($2::timestamptz is null or r.last_event_at > $2 or x.updated_at > $2 or x.joined_at > $2
     or r.id = any ($4))
-order by r.id limit $5
+where u.id = $1 order by r.id limit $5
 """  # noqa: S608 - constants of this file
 
 
@@ -144,9 +145,15 @@ class ChatRepository:
         after: UUID | None,
         named: Sequence[UUID],
         limit: int,
-    ) -> list[asyncpg.Record]:
-        """Read a user's rooms with facts or changes since a moment, and whichever are named."""
-        return await self._fetch(_CHANGED, user_id, since, after, list(named), limit)
+    ) -> tuple[datetime, int, list[asyncpg.Record]]:
+        """Read a user's rooms with facts or changes since a moment, and whichever are named.
+
+        Gives PostgreSQL's time before it looked and the user's `rooms_version`, too.
+        """
+        # The user's own row comes in any case, with or without a room.
+        rows = await self._fetch(_CHANGED, user_id, since, after, list(named), limit)
+        found = [row for row in rows if row["r_id"] is not None]
+        return rows[0]["now"], rows[0]["rooms_version"], found
 
     async def removed(self, user_id: UUID, since: datetime, *, limit: int) -> list[asyncpg.Record]:
         return await self._fetch(
@@ -156,13 +163,6 @@ class ChatRepository:
             since,
             limit,
         )
-
-    async def moment(self, user_id: UUID) -> tuple[datetime, int]:
-        """Read PostgreSQL's now and the user's `rooms_version`, before anything else of a sync."""
-        rows = await self._fetch(
-            "select clock_timestamp(), rooms_version from app_user where id = $1", user_id
-        )
-        return rows[0][0], rows[0][1]
 
     async def heads(self, room_ids: Sequence[UUID]) -> dict[UUID, int]:
         rows = await self._fetch("select id, last_seq from room where id = any($1)", list(room_ids))

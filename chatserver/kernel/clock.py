@@ -14,5 +14,5 @@ def utc_now() -> datetime:
 
 def rfc3339(moment: datetime) -> str:
     """Write a time as the wire has it: RFC 3339, UTC, milliseconds, `Z`."""
-    utc = moment.astimezone(UTC)
-    return f"{utc:%Y-%m-%dT%H:%M:%S}.{utc.microsecond // 1000:03d}Z"
+    utc = moment if moment.tzinfo is UTC else moment.astimezone(UTC)
+    return utc.isoformat(timespec="milliseconds")[:-6] + "Z"  # in place of `+00:00`

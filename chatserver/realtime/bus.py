@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 from uuid import UUID
@@ -14,16 +14,17 @@ from chatserver.kernel.events import Committed
 from chatserver.realtime import envelope
 from chatserver.realtime.channels import Channels
 from chatserver.realtime.envelope import NO_TARGET, ForgedError, Kind, Opened
+from chatserver.realtime.fellows import Fellows
+from chatserver.realtime.links import RedisLinks
 from chatserver.realtime.ports import Changes, Closing
 from chatserver.realtime.publisher import LONGEST_BACK_OFF_S, BusPublisher, BusSettings, bucket
-from chatserver.realtime.redis import AWAY, RedisLink
+from chatserver.realtime.redis import AWAY
 
 log = structlog.get_logger(__name__)
 
 HEARTBEAT_S: Final = 2.0
 MISSED: Final = 2
 CONFIRM_S: Final = 0.5
-CHANNELS_PER_COMMAND: Final = 256
 YIELD_EVERY: Final = 100
 
 
@@ -63,14 +64,17 @@ class Bus:
         self.heartbeat_took_s = 0.0
         self._beat_at = 0.0
         self._degraded_s = 0.0
-        self._prefix = settings.prefix
-        self._rooms = f"{settings.prefix}:r".encode()
-        self._users = f"{settings.prefix}:u".encode()
-        self._own = f"{settings.prefix}:n:{self.publisher.seal.origin.hex()}"
-        self._channels = Channels((f"{settings.prefix}:all", self._own))
-        self._link = RedisLink(settings.url)
+        self.fellows = Fellows(self._greet, self._become_healthy)
+        self._prefix = settings.channels
+        self._rooms = f"{self._prefix}:r".encode()
+        self._users = f"{self._prefix}:u".encode()
+        self._all = f"{self._prefix}:all"
+        self._channels = Channels((self._all, self._own_of(self.publisher.seal.origin)))
+        self._links = RedisLinks(settings.url, sharded=settings.sharded)
         self._heartbeat_s = heartbeat_s
-        self._heard_at = 0.0
+        # A channel of one's own on each link, and when it last brought a heartbeat.
+        self._heard_at: dict[bytes, float] = {}
+        self._arrived_at: float | None = None
         self._session: asyncio.Task[None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._settled = asyncio.Event()
@@ -100,7 +104,10 @@ class Bus:
         return self._degraded_s + asyncio.get_running_loop().time() - self.changed_at
 
     def publish(self, facts: Sequence[Committed]) -> None:
-        self.publisher.publish(facts)
+        if self.fellows.alone:
+            self.publisher.counters.spared += len(facts)
+        else:
+            self.publisher.publish(facts)
 
     def retain_room(self, room_id: UUID) -> None:
         self._channels.retain(self._room(room_id))
@@ -129,8 +136,11 @@ class Bus:
     def _user(self, user_id: UUID) -> str:
         return f"{self._prefix}:u{bucket(user_id)}"
 
+    def _own_of(self, origin: bytes) -> str:
+        return f"{self._prefix}:n:{origin.hex()}"
+
     async def _confirm(self, names: set[str]) -> bool:
-        if not self._link.is_open or not self.healthy:
+        if not self._links.is_open or not self.healthy:
             return False
         return await self._channels.wait(names, CONFIRM_S)
 
@@ -153,8 +163,10 @@ class Bus:
                 was_healthy, self.healthy = self.healthy, False
                 if was_healthy:
                     self.changed_at = asyncio.get_running_loop().time()
+                self._arrived_at = None
+                self.fellows.lose()
                 self._channels.lose()
-                await self._link.drop()
+                await self._links.drop()
             failures = 1 if was_healthy else failures + 1
             self.counters.reconnects += 1
             self._settled.set()
@@ -163,20 +175,29 @@ class Bus:
 
     async def _serve(self) -> None:
         async with asyncio.timeout(LONGEST_BACK_OFF_S):
-            await self._link.open()
-        self._heard_at = asyncio.get_running_loop().time()
-        asking = asyncio.create_task(self._ask())
+            await self._links.open()
+        own = self._links.names(self._own_of(self.publisher.seal.origin))
+        now = asyncio.get_running_loop().time()
+        self._heard_at = dict.fromkeys((name.encode() for name in own), now)
+        self._channels.need_also(own)
+        work = [self._ask(), *(self._listen(link) for link in range(len(self._links)))]
+        tasks = [asyncio.create_task(each) for each in work]
         try:
-            taken = 0
-            while True:
-                self._take(await self._link.receive())
-                taken += 1
-                if taken % YIELD_EVERY == 0:
-                    await asyncio.sleep(0)
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
         finally:
-            asking.cancel()
-            with contextlib.suppress(asyncio.CancelledError, *AWAY):
-                await asking
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _listen(self, link: int) -> None:
+        taken = 0
+        while True:
+            self._take(await self._links.receive(link))
+            taken += 1
+            if taken % YIELD_EVERY == 0:
+                await asyncio.sleep(0)
 
     async def _ask(self) -> None:
         """Subscribe to what is needed, as it is needed."""
@@ -184,11 +205,11 @@ class Bus:
         while True:
             channels.changed.clear()
             wanted = channels.to_subscribe()
-            for start in range(0, len(wanted), CHANNELS_PER_COMMAND):
-                await self._link.send("SUBSCRIBE", *wanted[start : start + CHANNELS_PER_COMMAND])
+            if wanted:
+                await self._links.subscribe(wanted)
             over = channels.to_unsubscribe(asyncio.get_running_loop().time())
-            for start in range(0, len(over), CHANNELS_PER_COMMAND):
-                await self._link.send("UNSUBSCRIBE", *over[start : start + CHANNELS_PER_COMMAND])
+            if over:
+                await self._links.unsubscribe(over)
             await channels.changed.wait()
 
     async def _beat(self) -> None:
@@ -197,15 +218,26 @@ class Bus:
         while True:
             await asyncio.sleep(self._heartbeat_s)
             self._send_heartbeat()
+            self.fellows.ask_again()
             self._channels.changed.set()  # a moment to let go of idle channels
-            deaf = loop.time() - self._heard_at > self._heartbeat_s * (MISSED + 0.25)
-            if deaf and self._link.is_open and self._session is not None:
+            heard_at = min(self._heard_at.values(), default=0.0)
+            deaf = loop.time() - heard_at > self._heartbeat_s * (MISSED + 0.25)
+            if deaf and self._links.is_open and self._session is not None:
                 log.warning("bus_deaf")
                 self._session.cancel()
 
     def _send_heartbeat(self) -> None:
         self._beat_at = asyncio.get_running_loop().time()
-        self.publisher.put(self._own, self.publisher.seal.close(Kind.HEARTBEAT, NO_TARGET, b""))
+        for channel in self._heard_at:
+            self._say(Kind.HEARTBEAT, channel.decode())
+
+    def _greet(self, hello: bool, told: Callable[[int], None]) -> None:  # noqa: FBT001 - as asked
+        self._say(Kind.HELLO if hello else Kind.HEARTBEAT, self._all, told)
+
+    def _say(
+        self, kind: Kind, channel: str, told: Callable[[int], None] | None = None
+    ) -> None:
+        self.publisher.put(channel, self.publisher.seal.close(kind, NO_TARGET, b""), told)
 
     def _take(self, reply: Any) -> None:
         what, channel, data = reply
@@ -220,8 +252,12 @@ class Bus:
                 log.exception("bus_message_failed")
         elif what == b"subscribe":
             self._channels.confirm(channel.decode())
-            if not self.healthy and self._channels.is_restored:
+            if self._arrived_at is None and self._channels.is_restored:
+                self._arrived_at = asyncio.get_running_loop().time()
                 self._send_heartbeat()
+                self.fellows.arrive()
+        elif what == b"unsubscribe" and not self._channels.was_asked_to_end(channel.decode()):
+            raise ConnectionError("a channel has moved to another server")
 
     def _dispatch(self, channel: bytes, data: bytes) -> None:
         receiver = self.receiver
@@ -239,22 +275,37 @@ class Bus:
             self.counters.strangers += 1
             return
         opened = self.publisher.seal.open(data)
-        if opened.kind is Kind.HEARTBEAT:
-            self._hear(opened)
-        elif opened.origin != self.publisher.seal.origin:
+        if opened.origin == self.publisher.seal.origin:
+            if channel in self._heard_at:
+                self._hear(channel)
+        elif opened.kind is Kind.HELLO:
+            self.fellows.hear()
+            self._say(Kind.WELCOME, self._own_of(opened.origin))
+        elif opened.kind is Kind.WELCOME:
+            self.fellows.welcome(opened.origin)
+        elif opened.kind is Kind.HEARTBEAT:
+            self.fellows.hear()
+        else:
             _hand_on(receiver, opened, only)
 
-    def _hear(self, opened: Opened) -> None:
-        if opened.origin != self.publisher.seal.origin:
+    def _hear(self, channel: bytes) -> None:
+        """Hear oneself."""
+        now = self._heard_at[channel] = asyncio.get_running_loop().time()
+        self.heartbeat_took_s = now - self._beat_at
+        self._become_healthy()
+
+    def _become_healthy(self) -> None:
+        """Say so when everyone publishes to us, and each of our links brings what is published."""
+        if self.healthy or not self.fellows.is_greeted or self._arrived_at is None:
             return
-        self._heard_at = asyncio.get_running_loop().time()
-        self.heartbeat_took_s = self._heard_at - self._beat_at
-        if not self.healthy and self._channels.is_restored:
-            self._degraded_s += self._heard_at - self.changed_at
-            self.healthy = True
-            self._settled.set()
-            self.changed_at = self._heard_at
-            log.info("bus_healthy")
+        if min(self._heard_at.values()) < self._arrived_at:
+            return
+        now = asyncio.get_running_loop().time()
+        self._degraded_s += now - self.changed_at
+        self.healthy = True
+        self._settled.set()
+        self.changed_at = now
+        log.info("bus_healthy", alone=self.fellows.alone)
 
 
 def _hand_on(receiver: Receiver, opened: Opened, only: UUID | None) -> None:

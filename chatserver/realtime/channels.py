@@ -1,6 +1,7 @@
 """Which channels this node needs, which it has, and who waits for them."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterable
 from typing import Final
 
@@ -16,8 +17,15 @@ class Channels:
         self._needs: dict[str, int] = dict.fromkeys(always, 1)
         self._idle: dict[str, float] = {}
         self._asked: set[str] = set()
-        self._first = 0
+        # What was needed when the connection was made and is not confirmed yet.
+        self._first: set[str] | None = None
+        self._leaving: Counter[str] = Counter()
         self._waiters: dict[str, list[asyncio.Future[None]]] = {}
+
+    def need_also(self, names: Iterable[str]) -> None:
+        """Need these for good, too."""
+        for name in names:
+            self._needs.setdefault(name, 1)
 
     def retain(self, name: str) -> None:
         self._needs[name] = self._needs.get(name, 0) + 1
@@ -36,8 +44,8 @@ class Channels:
         """Give what is needed and was not asked for yet; it counts as asked for from now on."""
         missing = [name for name in self._needs if name not in self._asked]
         self._asked.update(missing)
-        if self._first == 0:
-            self._first = len(missing)
+        if self._first is None:
+            self._first = set(missing)
         return missing
 
     def to_unsubscribe(self, now: float) -> list[str]:
@@ -45,19 +53,30 @@ class Channels:
         for name in over:
             del self._idle[name]
             self._asked.discard(name)
+            if self._first:
+                self._first.discard(name)
             self.confirmed.discard(name)
+        self._leaving.update(over)
         return over
+
+    def was_asked_to_end(self, name: str) -> bool:
+        """Hear that a channel has ended; False: nobody here wanted that."""
+        if not self._leaving[name]:
+            return False
+        self._leaving[name] -= 1
+        return True
 
     @property
     def is_restored(self) -> bool:
         """Whether all is there that was needed when the connection was made."""
-        # Redis answers in order, so these many are these.
-        return len(self.confirmed) >= self._first > 0
+        return self._first is not None and not self._first
 
     def confirm(self, name: str) -> None:
         if name not in self._asked:
             return
         self.confirmed.add(name)
+        if self._first:
+            self._first.discard(name)
         for waiter in self._waiters.pop(name, ()):
             if not waiter.done():
                 waiter.set_result(None)
@@ -66,8 +85,9 @@ class Channels:
         """Forget what was there: the connection is gone."""
         self.confirmed.clear()
         self._asked.clear()
-        self._first = 0
+        self._first = None
         self._idle.clear()
+        self._leaving.clear()
         self.changed.set()
 
     async def wait(self, names: Iterable[str], timeout_s: float) -> bool:

@@ -1,18 +1,22 @@
 """How aiohttp's requests reach the engine: whole bodies, true addresses, and WebSockets."""
 
 import asyncio
-import contextlib
+import base64
+import binascii
+import hashlib
 from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
-from aiohttp import WSMsgType, web
+from aiohttp import hdrs, web
+from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_parser import HttpRequestParser
 
-from chatserver.realtime.packets import CLOSE_FRAME
+from chatserver.realtime.wire import Peer, WebSocketWire
 
 BODY_S: Final = 10.0
-HANG_UP_S: Final = 2.0
-TELLING: Final = frozenset({WSMsgType.TEXT, WSMsgType.BINARY})
+KEY_BYTES: Final = 16
+# RFC 6455, 1.3: what every server adds to a client's key.
+_GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 AddressOf: TypeAlias = Callable[[web.Request], str]
 
@@ -58,40 +62,68 @@ def is_websocket(request: web.Request) -> bool:
     return request.headers.get("Upgrade", "").strip().lower() == "websocket"
 
 
-async def accept(
-    request: web.Request, limit: int
-) -> tuple[web.WebSocketResponse, asyncio.Transport]:
-    """Answer a WebSocket's handshake; whoever reads it also closes it.
+class Handed(web.StreamResponse):
+    """The answer to a request whose connection is not aiohttp's any more: nothing is to be sent."""
+
+    def __init__(self) -> None:
+        super().__init__(status=101)
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:  # noqa: ARG002
+        return None
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Do nothing: whoever has the connection ends it."""
+
+    @property
+    def prepared(self) -> bool:
+        return True
+
+
+def take_over(request: web.Request, limit: int, peer: Peer) -> WebSocketWire:
+    """Answer a WebSocket's handshake, and take its connection from aiohttp.
+
+    Return a `Handed` from the handler: then all that aiohttp had for the request is free.
 
     Raises:
         web.HTTPBadRequest: it is none.
         ConnectionResetError: the peer has gone.
     """
-    # aiohttp refuses what reaches its limit, the protocol what exceeds it.
-    socket = web.WebSocketResponse(
-        max_msg_size=limit + 1, compress=False, autoclose=False, timeout=HANG_UP_S
-    )
-    await socket.prepare(request)
-    transport = request.transport
-    if transport is None:
+    head = _handshake(request)
+    handler = request.protocol
+    transport = handler.transport
+    if transport is None or transport.is_closing():
         raise ConnectionResetError("the peer has gone")
-    return socket, transport
+    ahead = handler._message_tail
+    # Its own end of the connection: it lets go of everything, and finds no transport to close.
+    handler.transport = None
+    handler.connection_lost(None)
+    wire = WebSocketWire(transport, limit, peer)
+    transport.set_protocol(wire)
+    transport.write(head)
+    if not transport.is_reading():
+        transport.resume_reading()
+    if ahead:
+        asyncio.get_running_loop().call_soon(wire.data_received, ahead)
+    return wire
 
 
-async def hang_up(socket: web.WebSocketResponse, transport: asyncio.Transport) -> None:
-    """Close a WebSocket that has nothing to say."""
-    if not socket.closed and not transport.is_closing():
-        transport.write(CLOSE_FRAME)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(HANG_UP_S):
-                while (await socket.receive()).type in TELLING:
-                    pass
-    leave(socket)
-
-
-def leave(socket: web.WebSocketResponse) -> None:
-    """Tell aiohttp that the close frames are our business, and were sent."""
-    socket._set_closed()
+def _handshake(request: web.Request) -> bytes:
+    """Write the answer to a WebSocket's request; no extension is agreed upon."""
+    headers = request.headers
+    connection = {part.strip().lower() for part in headers.get(hdrs.CONNECTION, "").split(",")}
+    if "upgrade" not in connection or headers.get(hdrs.SEC_WEBSOCKET_VERSION) != "13":
+        raise web.HTTPBadRequest
+    key = headers.get(hdrs.SEC_WEBSOCKET_KEY, "").encode(errors="replace")
+    try:
+        if len(base64.b64decode(key, validate=True)) != KEY_BYTES:
+            raise web.HTTPBadRequest
+    except binascii.Error as error:
+        raise web.HTTPBadRequest from error
+    accept = base64.b64encode(hashlib.sha1(key + _GUID).digest())  # noqa: S324 - RFC 6455 wants it
+    return (
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Accept: %b\r\n\r\n" % accept
+    )
 
 
 def on_lost(request: web.Request, gone: Any) -> None:

@@ -106,9 +106,7 @@ class EngineServer:
         if request.method == "OPTIONS":
             return self._origins.preflight(request)
         try:
-            # No frame more than needed: each stays for the life of a WebSocket.
-            answer = self._answer(request)
-            response = answer if isinstance(answer, web.Response) else await answer
+            response = await _response(self._answer(request))
         except web.HTTPException as error:
             self._origins.describe(request, error)
             raise
@@ -196,7 +194,7 @@ class EngineServer:
     def get_queue_empty_exception(self) -> type[Exception]:
         return asyncio.QueueEmpty
 
-    def _answer(self, request: web.Request) -> web.Response | Answer:
+    def _answer(self, request: web.Request) -> web.StreamResponse | Answer:
         transport = request.query.get("transport")
         if transport not in TRANSPORTS:
             return self._refuse(answers.TRANSPORT_UNKNOWN)
@@ -222,7 +220,7 @@ class EngineServer:
 
     def _continue(
         self, socket: EngineSocket, request: web.Request, transport: str
-    ) -> web.Response | Answer:
+    ) -> web.StreamResponse | Answer:
         asks_upgrade = is_websocket(request)
         if asks_upgrade and transport == "websocket" and request.method == "GET":
             return socket.upgrade(request)
@@ -247,7 +245,7 @@ class EngineServer:
             )
         return None
 
-    def _enter(self, request: web.Request, transport: str) -> web.Response | Answer:
+    def _enter(self, request: web.Request, transport: str) -> web.StreamResponse | Answer:
         try:
             waiting = self.admits(request)
         except UnavailableError as error:
@@ -263,7 +261,7 @@ class EngineServer:
             await waiting
         except UnavailableError as error:
             return self._send_away(error)
-        return await self._handshake(request, transport)
+        return await _response(self._handshake(request, transport))
 
     def _send_away(self, error: UnavailableError) -> web.Response:
         self.refused += 1
@@ -272,7 +270,7 @@ class EngineServer:
             status=503, text=str(error), headers={"Retry-After": str(retry_after_s)}
         )
 
-    def _handshake(self, request: web.Request, transport: str) -> Answer:
+    def _handshake(self, request: web.Request, transport: str) -> web.StreamResponse | Answer:
         socket = EngineSocket(self, self.generate_id())
         self.sockets[socket.sid] = socket
         socket.send(Outgoing(b"0" + self._opening(socket.sid, transport)))
@@ -285,12 +283,14 @@ class EngineServer:
         self, socket: EngineSocket, request: web.Request, transport: str, asked: Awaitable[bool]
     ) -> web.StreamResponse:
         if await asked:
-            return await self._start(socket, request, transport)
+            return await _response(self._start(socket, request, transport))
         self.sockets.pop(socket.sid, None)
         self.forget(socket.sid)
         return web.Response(status=401, text='"Unauthorized"', content_type="application/json")
 
-    def _start(self, socket: EngineSocket, request: web.Request, transport: str) -> Answer:
+    def _start(
+        self, socket: EngineSocket, request: web.Request, transport: str
+    ) -> web.StreamResponse | Answer:
         self.heartbeat.rest(socket)
         return socket.serve(request) if transport == "websocket" else socket.poll(request)
 
@@ -354,6 +354,10 @@ class EngineServer:
     def _full(self, socket: EngineSocket) -> None:
         log.info("slow_consumer")
         socket.end()
+
+
+async def _response(answer: web.StreamResponse | Answer) -> web.StreamResponse:
+    return answer if isinstance(answer, web.StreamResponse) else await answer
 
 
 async def _settled(answer: Any) -> Any:

@@ -5,28 +5,28 @@ Nothing waits for a peer here, and nothing a peer sends is believed.
 
 import asyncio
 from collections.abc import Awaitable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
 from chatserver.realtime import engine_answers as answers
-from chatserver.realtime.driver import TELLING, accept, hang_up, leave, on_lost, read_body
+from chatserver.realtime.driver import Handed, on_lost, read_body, take_over
 from chatserver.realtime.errors import ProtocolViolationError
 from chatserver.realtime.outbox import Outbox
 from chatserver.realtime.packets import (
     CLOSE,
     NOOP,
     PING,
-    PROBED,
     Outgoing,
     decode_frame,
     split_payload,
 )
+from chatserver.realtime.probe import Probe
+from chatserver.realtime.wire import WebSocketWire
 
 if TYPE_CHECKING:
     from chatserver.realtime.engine_server import EngineServer
 
-PROBE_S: Final = 10.0
 CUT_AFTER_S: Final = 2.0
 NOOP_PAUSE_S: Final = 0.1
 # python-engineio's own client refuses more; JavaScript's takes any number.
@@ -184,35 +184,74 @@ class EngineSocket:
             self._is_posting = False
         return answers.taken()
 
-    async def serve(self, request: web.Request) -> web.StreamResponse:
+    def serve(self, request: web.Request) -> web.StreamResponse:
         """Be a WebSocket from the start."""
         try:
-            socket, transport = await accept(request, self.server.max_http_buffer_size)
+            wire = take_over(request, self.server.max_http_buffer_size, self)
         except (web.HTTPException, OSError):
             self.close(TRANSPORT_ERROR)
             return answers.refused(answers.BAD_REQUEST)
-        self._begin(transport)
-        try:
-            await self._read(socket)
-        finally:
-            self._finish(socket)
-        return socket
+        self.begin(wire)
+        return Handed()
 
-    async def upgrade(self, request: web.Request) -> web.StreamResponse:
+    def upgrade(self, request: web.Request) -> web.StreamResponse:
         """Become a WebSocket, if this one speaks as it should and is the first to."""
+        probe = Probe(self)
         try:
-            socket, transport = await accept(request, self.server.max_http_buffer_size)
+            wire = take_over(request, self.server.max_http_buffer_size, probe)
         except (web.HTTPException, OSError):
             return answers.refused(answers.BAD_REQUEST)
-        if not await self._probe(socket, transport):
-            await hang_up(socket, transport)
-            return socket
-        self._begin(transport)
+        probe.start(wire)
+        return Handed()
+
+    def receive(self, message: str | bytes) -> Awaitable[None] | None:
+        """Handle what a WebSocket brought."""
+        if self.closed or self.ending:
+            return None  # until the peer has closed, too
         try:
-            await self._read(socket)
-        finally:
-            self._finish(socket)
-        return socket
+            waiting = self.take(message)
+        except ProtocolViolationError as error:
+            self.server.violated(self, str(error))
+            return None
+        return None if waiting is None else self._settle(waiting)
+
+    def tick(self) -> None:
+        self._frames += 1
+        if self._frames > FRAMES:
+            try:
+                self._check_flood()
+            except ProtocolViolationError as error:
+                self.server.violated(self, str(error))
+
+    def gone(self, farewell: bytes) -> None:
+        self.live = None
+        self.close(self._reason)
+        self.outbox.flush(farewell)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether it is too late for another WebSocket."""
+        return self.upgraded or self.upgrading or self.ending or self.closed
+
+    def begin(self, wire: WebSocketWire) -> None:
+        """Go on over a WebSocket."""
+        self.upgraded = True
+        wire.talk_to(self)
+        self.live = wire.transport
+        self.outbox.connect(wire.transport)
+        self.outbox.flush()  # in one write with the handshake's answer
+        self._wake()
+
+    def hurry(self) -> None:
+        """Have a poll that waits answered: the client comes back over its WebSocket."""
+        if self._is_polling:
+            self.outbox.put_nowait(NOOP)
+
+    async def _settle(self, waiting: Awaitable[None]) -> None:
+        try:
+            await waiting
+        except ProtocolViolationError as error:
+            self.server.violated(self, str(error))
 
     def _end(self) -> None:
         if self.closed or self.ending:
@@ -245,58 +284,6 @@ class EngineSocket:
         """Hear that a poll's peer has gone: what it would have been told would be lost."""
         if self._waiter is not None and not self.upgraded:
             self.close(TRANSPORT_ERROR)
-
-    async def _probe(self, socket: web.WebSocketResponse, transport: asyncio.Transport) -> bool:
-        """Do the upgrade's handshake; a WebSocket that stays silent holds nothing up."""
-        if self._is_settled():
-            return False
-        try:
-            async with asyncio.timeout(PROBE_S):
-                if (await socket.receive()).data != "2probe" or self._is_settled():
-                    return False
-                self.upgrading = True
-                try:
-                    transport.write(PROBED.wire)
-                    if self._is_polling:
-                        self.outbox.put_nowait(NOOP)
-                    if (await socket.receive()).data != "5" or self.closed or self.ending:
-                        return False
-                    self.upgraded = True
-                    self._wake()
-                    return True
-                finally:
-                    self.upgrading = False
-        except (TimeoutError, OSError):
-            return False
-
-    def _is_settled(self) -> bool:
-        return self.upgraded or self.upgrading or self.ending or self.closed
-
-    def _begin(self, transport: asyncio.Transport) -> None:
-        self.upgraded = True
-        self.live = transport
-        self.outbox.connect(transport)
-
-    def _finish(self, socket: web.WebSocketResponse) -> None:
-        self.live = None
-        self.close(self._reason)
-        self.outbox.flush()
-        leave(socket)
-
-    async def _read(self, socket: web.WebSocketResponse) -> None:
-        receive: Any = socket.receive
-        while True:
-            message = await receive()
-            if message.type not in TELLING:
-                return
-            if self.closed or self.ending:
-                continue  # until the peer has closed, too
-            try:
-                waiting = self.take(message.data)
-                if waiting is not None:
-                    await waiting
-            except ProtocolViolationError as error:
-                self.server.violated(self, str(error))
 
     def _check_flood(self) -> None:
         now = asyncio.get_running_loop().time()

@@ -40,6 +40,8 @@ class Kind(IntEnum):
     CHANGED_ROOMS = 4
     CHANGED_USERS = 5
     HEARTBEAT = 6
+    HELLO = 7
+    WELCOME = 8
 
 
 class ForgedError(Exception):

@@ -133,8 +133,8 @@ class Outbox:
         del self._waiting[: len(taken)]
         return taken
 
-    def flush(self) -> None:
-        """Write what waits, or what the transport has room for."""
+    def flush(self, farewell: bytes = CLOSE_FRAME) -> None:
+        """Write what waits, or what the transport has room for; `farewell` ends what is finished."""
         self._is_marked = False
         transport = self._transport
         if transport is None:
@@ -154,7 +154,7 @@ class Outbox:
         if not waiting and not self.finished:
             return
         if self.finished:
-            data = b"".join([*(packet.wire for packet in waiting), CLOSE_FRAME])
+            data = b"".join([*(packet.wire for packet in waiting), farewell])
             self._transport = None
         elif len(waiting) == 1:
             data = waiting[0].wire

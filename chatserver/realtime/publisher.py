@@ -2,12 +2,13 @@
 
 import asyncio
 import contextlib
+import hashlib
 import random
 import zlib
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 from uuid import UUID
 
 import structlog
@@ -15,8 +16,9 @@ import structlog
 from chatserver.kernel.events import Committed
 from chatserver.realtime import envelope
 from chatserver.realtime.envelope import NO_TARGET, Kind, Seal
+from chatserver.realtime.links import RedisLinks
 from chatserver.realtime.ports import Changes, Closing
-from chatserver.realtime.redis import AWAY, RedisLink
+from chatserver.realtime.redis import AWAY
 
 log = structlog.get_logger(__name__)
 
@@ -32,15 +34,32 @@ MANY: Final = 32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BusSettings:
-    """Where the bus is. `key` authenticates the nodes of one deployment, `prefix` names it."""
+    """Where the bus is. `key` authenticates the nodes of one deployment, `prefix` names it.
+
+    `sharded`: whether to use sharded pub/sub; None: where the server is one of a Redis Cluster.
+    """
 
     url: str = field(repr=False)
     key: bytes = field(repr=False)
     prefix: str = "chatserver"
+    sharded: bool | None = None
+
+    @property
+    def channels(self) -> str:
+        """How every channel's name begins. Another deployment on the same Redis has others."""
+        return f"{self.prefix}:{hashlib.blake2b(self.key, digest_size=4).hexdigest()}"
 
 
 def bucket(of: UUID) -> int:
     return zlib.crc32(of.bytes) % BUCKETS
+
+
+class _Item(NamedTuple):
+    """What waits to be published; `told` hears how many got it."""
+
+    channel: str
+    data: bytes
+    told: Callable[[int], None] | None
 
 
 @dataclass(slots=True)
@@ -50,6 +69,7 @@ class Published:
     sent: int = 0
     dropped: int = 0
     failures: int = 0
+    spared: int = 0  # facts that nobody else listens to
 
 
 class BusPublisher:
@@ -60,10 +80,10 @@ class BusPublisher:
 
     def __init__(self, settings: BusSettings, origin: str) -> None:
         self.counters = Published()
-        self.prefix = settings.prefix
+        self.prefix = settings.channels
         self.seal = Seal(settings.key, origin.encode())
-        self._link = RedisLink(settings.url)
-        self._waiting: deque[tuple[str, bytes]] = deque()
+        self._links = RedisLinks(settings.url, sharded=settings.sharded)
+        self._waiting: deque[_Item] = deque()
         self._bytes = 0
         self._filled = asyncio.Event()
         self._idle = asyncio.Event()
@@ -83,9 +103,17 @@ class BusPublisher:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
-        await self._link.drop()
+        await self._links.drop()
+
+    @property
+    def is_away(self) -> bool:
+        """Whether Redis was away a moment ago, so that nothing is even tried."""
+        return self._failures > 0 and asyncio.get_running_loop().time() < self._retry_at
 
     def publish(self, facts: Sequence[Committed]) -> None:
+        if self.is_away:
+            self.counters.dropped += len(facts)
+            return
         for fact in facts:
             for channel, data in self._envelopes(fact):
                 self.put(channel, data)
@@ -100,11 +128,11 @@ class BusPublisher:
         for kind, body in envelope.change_bodies(changes):
             self.put(f"{self.prefix}:all", self.seal.close(kind, NO_TARGET, body))
 
-    def put(self, channel: str, data: bytes) -> None:
+    def put(self, channel: str, data: bytes, told: Callable[[int], None] | None = None) -> None:
         if len(self._waiting) >= MAX_WAITING or self._bytes + len(data) > MAX_WAITING_BYTES:
             self.counters.dropped += 1
             return
-        self._waiting.append((channel, data))
+        self._waiting.append(_Item(channel, data, told))
         self._bytes += len(data)
         self._filled.set()
         self._idle.clear()
@@ -155,25 +183,25 @@ class BusPublisher:
                 self._failures = 0
                 self.counters.sent += len(batch)
 
-    def _take(self) -> list[tuple[str, bytes]]:
-        batch: list[tuple[str, bytes]] = []
+    def _take(self) -> list[_Item]:
+        batch: list[_Item] = []
         while self._waiting and len(batch) < BATCH:
             item = self._waiting.popleft()
-            self._bytes -= len(item[1])
+            self._bytes -= len(item.data)
             batch.append(item)
         if not self._waiting:
             self._filled.clear()
         return batch
 
-    async def _send(self, batch: Iterable[tuple[str, bytes]]) -> None:
-        if not self._link.is_open:
+    async def _send(self, batch: Sequence[_Item]) -> None:
+        if not self._links.is_open:
             if asyncio.get_running_loop().time() < self._retry_at:
                 raise ConnectionError("still backing off")
-            await self._link.open()
-        commands: list[tuple[str | bytes, ...]] = [("PUBLISH", *item) for item in batch]
-        await self._link.send_all(commands)
-        for _ in commands:
-            await self._link.receive()
+            await self._links.open()
+        heard = await self._links.publish([(item.channel, item.data) for item in batch])
+        for item, count in zip(batch, heard, strict=True):
+            if item.told is not None:
+                item.told(count)
 
     async def _fail(self, lost: int, error: Exception) -> None:
         now = asyncio.get_running_loop().time()
@@ -185,4 +213,4 @@ class BusPublisher:
             self._failures += 1
             longest = min(0.1 * 2**self._failures, LONGEST_BACK_OFF_S)
             self._retry_at = now + random.uniform(longest / 2, longest)  # noqa: S311 - jitter
-            await self._link.drop()
+            await self._links.drop()

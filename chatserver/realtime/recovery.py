@@ -80,7 +80,7 @@ class Recovery:
         """Show a fact of the past to one user, without its effects."""
         self._drive(
             self.fanout.show(
-                fact, self.views.of(fact), lambda namespace: list(listener.in_namespace(namespace))
+                fact, self.views.of(fact), listener.in_namespace
             )
         )
 
@@ -151,8 +151,7 @@ class Recovery:
         connections = [
             connection
             for listener in stream.listeners
-            for group in listener.connections.values()
-            for connection in group
+            for connection in listener.connections
         ]
         for listener in stream.listeners:
             listener.version = None  # whoever connects next reads his rooms again
@@ -268,11 +267,20 @@ class Recovery:
 
 
 def in_room(stream: RoomStream, namespace: str) -> list[Connection]:
-    """Give who listens to a room in a namespace, members and watchers, each once."""
+    """Give who listens to a room in a namespace, members and watchers, each once.
+
+    The list is kept for the next fact, and never changed: whoever goes through it in slices goes
+    on with who was there when he began.
+    """
+    if stream.audience is None:
+        stream.audience = {}
+    elif namespace in stream.audience:
+        return stream.audience[namespace]
     found = [
         connection
         for listener in stream.listeners
-        for connection in listener.connections.get(namespace, ())
+        for connection in listener.connections
+        if connection.namespace == namespace
     ]
     if stream.watchers:
         members = set(found)
@@ -281,6 +289,7 @@ def in_room(stream: RoomStream, namespace: str) -> list[Connection]:
             for connection in stream.watchers
             if connection.namespace == namespace and connection not in members
         ]
+    stream.audience[namespace] = found
     return found
 
 

@@ -12,9 +12,18 @@ AWAY = (RedisError, OSError, TimeoutError, EOFError)
 
 
 class RedisLink:
-    """One connection. Every error means: drop it and make another."""
+    """One connection. Every error means: drop it and make another.
 
-    def __init__(self, url: str, *, connect_timeout_s: float = 1.0) -> None:
+    `address` is another server than the URL's, reached with the same credentials.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        address: tuple[str, int] | None = None,
+        *,
+        connect_timeout_s: float = 1.0,
+    ) -> None:
         self._pool = ConnectionPool.from_url(
             url,
             protocol=2,
@@ -23,11 +32,17 @@ class RedisLink:
             retry=Retry(NoBackoff(), 0),
             health_check_interval=0,
         )
+        if address is not None:
+            self._pool.connection_kwargs["host"], self._pool.connection_kwargs["port"] = address
         self._connection: Any = None
 
     @property
     def is_open(self) -> bool:
         return self._connection is not None
+
+    @property
+    def host(self) -> str:
+        return str(self._pool.connection_kwargs.get("host", ""))
 
     async def open(self) -> None:
         connection: Any = self._pool.make_connection()  # type: ignore[no-untyped-call]
@@ -43,6 +58,10 @@ class RedisLink:
     async def receive(self) -> Any:
         """Wait for the next reply or message, however long."""
         return await self._connection.read_response(disable_decoding=True, timeout=math.inf)
+
+    async def ask(self, *command: str | bytes) -> Any:
+        await self.send(*command)
+        return await self.receive()
 
     async def drop(self) -> None:
         """Close at once, without a word to the other side."""

@@ -149,7 +149,7 @@ class Restorer:
     def _record(self, connection: TrackedConnection) -> Record:
         principal = connection.principal
         listener = self._hub.listeners.get(principal.user_id)
-        rooms = (set() if listener is None else set(listener.rooms)) | connection.watched
+        rooms = {*(() if listener is None else listener.rooms), *connection.watched}
         sent = {mark.room_id: mark for mark in connection.marks if mark.room_id is not None}
         heads = {}
         for room_id in rooms:

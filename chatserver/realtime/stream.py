@@ -45,8 +45,8 @@ class RoomStream:
 
     __slots__ = (
         "_busy", "_held", "_held_bytes", "_hold_s", "_keeper", "_mending", "_patience_s",
-        "_reached", "_steps", "_stopped", "duplicates", "expected", "head", "listeners",
-        "moved_at", "room_id", "tip", "watchers",
+        "_reached", "_steps", "_stopped", "audience", "duplicates", "expected", "head",
+        "listeners", "moved_at", "room_id", "tip", "watchers",
     )  # fmt: skip
 
     def __init__(
@@ -63,6 +63,8 @@ class RoomStream:
         self.tip = head
         self.listeners: set[Listener] = set()
         self.watchers: set[Connection] = set()
+        # Who hears it in each namespace, until one of them changes; see `recovery.in_room`.
+        self.audience: dict[str, list[Connection]] | None = None
         self.duplicates = 0
         self.moved_at = -1_000_000  # in ticks of whoever tells clients where logs end
         self.expected = 0  # who is about to be let in, and keeps it from being dropped

@@ -73,14 +73,14 @@ class Tips:
                 await asyncio.sleep(0)
 
     def _tell(self, listener: Listener, since: int) -> None:
-        connections = listener.connections.get(self._namespace)
+        connections = listener.in_namespace(self._namespace)
         if not connections:
             return
         moved = self._moved(listener.rooms, since)
         packet = self._packet(moved) if moved else None
         self.told += packet is not None
         for connection in connections:
-            watched = self._moved(connection.watched - listener.rooms, since)
+            watched = self._moved(connection.watched.keys() - listener.rooms, since)
             if watched:
                 connection.send(self._packet(moved | watched))
             elif packet is not None:

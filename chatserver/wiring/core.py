@@ -49,6 +49,7 @@ class Core:
             key=hashlib.sha256(
                 _BUS_KEY + settings.key_peppers[0].get_secret_value().encode()
             ).digest(),
+            sharded=settings.redis_sharded_pubsub,
         )
         self.publisher = BusPublisher(self.bus, settings.node_id)
         self.broadcaster: Broadcaster = self.publisher

@@ -232,6 +232,7 @@ async def node(
     leads: bool = True,
     heartbeat_s: float = 2.0,
     list_every_s: float = 5.0,
+    sharded: bool | None = None,
     furnish: Callable[[web.Application, Realtime, NamingDoor], None] = lambda *_: None,
     **options: Any,
 ) -> AsyncIterator[Node]:
@@ -240,7 +241,7 @@ async def node(
         door=door,
         truth=truth,
         leader=Always(leads),
-        bus=BusSettings(url=redis_url, key=b"k" * 32, prefix="test"),
+        bus=BusSettings(url=redis_url, key=b"k" * 32, prefix="test", sharded=sharded),
         node_id=node_id,
         views=VIEWS,
         **options,

@@ -94,7 +94,7 @@ async def test_a_stranger_on_redis_is_ignored_and_counted(truth: Truth, valkey: 
     async with node(truth, valkey.url) as a:
         ann = await Person("ann").connect(a)
         stranger = redis.asyncio.Redis.from_url(valkey.url)
-        channel = f"test:r{bucket(room)}"
+        channel = f"{a.realtime.bus.publisher.prefix}:r{bucket(room)}"
         forged = Seal(b"other key", b"b").close(Kind.FACT, room.bytes, fact_body(fact))
         for data in (forged, b"", b"x" * 100, room.bytes + b"\0" * 30):
             await stranger.publish(channel, data)

@@ -165,7 +165,7 @@ async def test_a_closed_room_is_shown_closed_and_then_forgotten() -> None:
     world.recovery.show(truth.commit(ROOM))
     assert ann.seqs() == [2]
     assert world.hub.streams == {}
-    assert world.hub.listeners[user_id("ann")].rooms == set()
+    assert world.hub.listeners[user_id("ann")].rooms == {}
     world.stop()
 
 
