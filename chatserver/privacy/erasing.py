@@ -75,6 +75,7 @@ class Eraser:
         after = erasure.after_room
         for _ in range(ROUNDS):
             await self._walk(erasure, after)
+            await self._take_back(erasure)
             await self._forget_answers(erasure)
             if await self._finish(erasure):
                 return
@@ -153,6 +154,12 @@ class Eraser:
         if forgotten:
             async with self._open_work() as work:
                 await PrivacyRepository(work.session).count(erasure.id, "answers", forgotten)
+
+    async def _take_back(self, erasure: Erasure) -> None:
+        done = MESSAGES
+        while done:
+            async with self._open_work() as work:
+                done = await PrivacyRepository(work.session).scrub_reactions(erasure, MESSAGES)
 
     async def _finish(self, erasure: Erasure) -> bool:
         """Delete the person and sign the report. False: there are new seats, walk again."""

@@ -40,6 +40,7 @@ class Kind(IntEnum):
     CHANGED_ROOMS = 4
     CHANGED_USERS = 5
     HEARTBEAT = 6
+    TYPING = 7
 
 
 class ForgedError(Exception):
