@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import asdict
 from ipaddress import ip_network
 from typing import Any, Final
 from uuid import UUID
@@ -18,6 +19,7 @@ from chatserver.bootstrap import Container
 from chatserver.chat.sockets import NAMESPACE as CHAT
 from chatserver.infra.cluster import AdvisoryLeader
 from chatserver.infra.shared_counts import RedisCounts
+from chatserver.infra.storage_disk import DiskStore
 from chatserver.infra.token_buckets import Level
 from chatserver.kernel.clock import utc_now
 from chatserver.kernel.errors import DomainError, UnavailableError
@@ -32,6 +34,7 @@ from chatserver.realtime.ports import Accepted, Closing, Handshake
 from chatserver.realtime.running import Running
 from chatserver.realtime.standing import tokens_of
 from chatserver.realtime.store import Store
+from chatserver.realtime.typists import ANNOUNCED as TYPING
 from chatserver.rooms.events import LOBBY_FACTS
 from chatserver.rooms.schemas import RoomRef
 from chatserver.rooms.sockets import NAMESPACE as ROOMS
@@ -41,11 +44,19 @@ from chatserver.transport.answers import answers
 from chatserver.transport.credentials import Sender, caller_of, check_origin
 from chatserver.transport.documents import served
 from chatserver.transport.forwarding import Forwarder
-from chatserver.transport.health import BusProbe, DatabaseProbe, DrainProbe, Health
+from chatserver.transport.health import (
+    BusProbe,
+    DatabaseProbe,
+    DrainProbe,
+    Health,
+    Probe,
+    StorageProbe,
+)
 from chatserver.transport.http import RestDoor
 from chatserver.transport.limits import network_of
 from chatserver.transport.metrics import CommandMetrics, ForwardMetrics, MetricsPage
 from chatserver.transport.sockets import SocketDoor
+from chatserver.transport.stored import StoredDoor
 from chatserver.transport.websocket import WebSocketDoor
 
 log = structlog.get_logger(__name__)
@@ -57,7 +68,7 @@ UNLIMITED: Final[dict[str, int]] = defaultdict(lambda: 1 << 30)
 EXPIRE_S: Final = 2.0
 AGAIN_S: Final = 1.0
 # What a client may rely on; more of it comes with later versions.
-FEATURES: Final = {"recovery": True, "rotation": True, "typing": False, "presence": True}
+FEATURES: Final = {"recovery": True, "rotation": True, "typing": True, "presence": True}
 
 
 class Server:
@@ -151,7 +162,8 @@ class Server:
         return caller_of(request, self.trusted_proxies)
 
     def _announced(self, principal: Principal) -> Mapping[str, Any]:
-        return self.container.gate.book.of(principal.client_id).limits
+        limits = self.container.gate.book.of(principal.client_id).limits
+        return {**limits, "typing": asdict(TYPING)}
 
     def _caps(self, principal: Principal | None) -> Caps:
         book = self.container.gate.book
@@ -183,7 +195,7 @@ class Server:
             gate=self.container.gate,
         ).attach(app)
         url = self.settings.database_url.get_secret_value()
-        Health(DatabaseProbe(url), [BusProbe(self.realtime), DrainProbe(self.realtime)]).attach(app)
+        Health(DatabaseProbe(url), self._probes()).attach(app)
         served.attach(app, self.registry)
         MetricsPage(
             self.figures,
@@ -197,11 +209,20 @@ class Server:
             namespaces=NAMESPACES,
             address_of=self._address_of,
         ).attach(app)
+        if isinstance(self.container.files.store, DiskStore):
+            StoredDoor(self.container.files.store).attach(app)
         cors.allow(app, self.settings.cors_origins)
         # After CORS: the engine answers preflights of its own.
         self.realtime.attach(app)
         app.cleanup_ctx.append(self._life)
         return app
+
+    def _probes(self) -> list[Probe]:
+        return [
+            BusProbe(self.realtime),
+            DrainProbe(self.realtime),
+            StorageProbe(self.container.files.standing),
+        ]
 
     async def _life(self, _: web.Application) -> AsyncIterator[None]:
         await self.container.start()

@@ -17,10 +17,7 @@ from chatserver.api_keys.repository import KeyFamilyRepository, ScopedKeyLookup
 from chatserver.api_keys.rotation import ReuseAlarm, Rotation
 from chatserver.api_keys.service import ApiKeyService
 from chatserver.api_keys.tokens import Person, SignedTokens
-from chatserver.chat.catch_up import CatchUpService
-from chatserver.chat.repository import ChatLog, ChatRepository
-from chatserver.chat.service import Announcer, ChatService
-from chatserver.chat.writer import MessageWriter
+from chatserver.chat.schemas import MessageRef
 from chatserver.clients.issuers import Issuers, TokenService
 from chatserver.clients.repository import (
     ClientKeyRepository,
@@ -32,7 +29,6 @@ from chatserver.clients.repository import (
 )
 from chatserver.clients.service import ClientService, MasterKeyService
 from chatserver.infra import jobs
-from chatserver.infra.cursors import CursorSeal
 from chatserver.infra.http_client import OutboundError
 from chatserver.infra.job_kinds import ERASE_USER, PURGE_ROOM, RECHECK_ROOMS
 from chatserver.infra.jwks import Jwks
@@ -53,12 +49,18 @@ from chatserver.realtime.ports import Closing
 from chatserver.rooms.counts import CountNotices
 from chatserver.rooms.members import MemberService
 from chatserver.rooms.repository import RoomRepository
+from chatserver.rooms.sanctions import SanctionService
 from chatserver.rooms.service import RoomService
 from chatserver.settings import Settings
 from chatserver.users.models import User
 from chatserver.users.repository import UserLookup, UserRepository
 from chatserver.users.service import UserService
+from chatserver.wiring.chat import Conversation
 from chatserver.wiring.core import Core
+from chatserver.wiring.files import FilesParts
+from chatserver.wiring.search import SearchParts
+from chatserver.wiring.helpdesk import Helpdesk
+from chatserver.wiring.moderation import Moderation
 
 # Longer than an operation may take (registry: 4 s).
 ERASE_AFTER_S: Final = 5.0
@@ -109,6 +111,7 @@ class Container(Core):
         self.open_reuse_alarm = self.open(self._reuse_alarm)
         self.open_rooms = self.open(self._rooms)
         self.open_members = self.open(self._members)
+        self.open_sanctions = self.open(self._sanctions)
         self.counts = CountNotices(self._tell_count)
         self.open_privacy = self.open(self._privacy)
         self.open_holds = self.open(self._holds)
@@ -123,33 +126,31 @@ class Container(Core):
             signer=self.signer,
             count_changed=self.counts.changed,
         )
-        self.messages = ChatRepository(self.database)
-        self.log = ChatLog(self.messages, self.generation)
-        self.writer = MessageWriter(
-            self.messages,
-            Announcer(
-                self.messages,
-                publish=self.publish,
-                generation=self.generation,
-                ring=self.ring_outbox,
-            ),
-        )
-        limits = settings.limits
-        self.chat = ChatService(
-            writer=self.writer,
-            repository=self.messages,
-            rooms=self.open_rooms,
+        self.files = FilesParts(self)
+        self.moderation = Moderation(self)
+        self.conversation = Conversation(
+            self,
+            rooms=self._rooms,
+            members=self._members,
             people=self.open_users,
-            characters=limits.text_characters,
-            octets=limits.text_bytes,
+            attachments=self.files.service,
+            screen=self.moderation.screen,
         )
-        self.catch_up = CatchUpService(
-            repository=self.messages,
-            rooms=self.open_rooms,
-            members=self.open_members,
-            seal=CursorSeal(self.box),
-            generation=self.generation,
+        self.open_rules = self.moderation.open_rules
+        self.flags = self.moderation.flags(
+            rooms=self.open_rooms, messages=self.conversation.chat, delete=self._delete_message
         )
+        helpdesk = Helpdesk(self, rooms=self._rooms, members=self._members)
+        self.open_invites = helpdesk.open_invites
+        self.open_support = helpdesk.open_support
+        self.messages = self.conversation.messages
+        self.log = self.conversation.log
+        self.writer = self.conversation.writer
+        self.chat = self.conversation.chat
+        self.catch_up = self.conversation.catch_up
+        self.reads = self.conversation.reads
+        self.open_changes = self.conversation.open_changes
+        self.search = SearchParts(self, rooms=self._rooms)
         self._lazily: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -165,7 +166,7 @@ class Container(Core):
 
     async def stop(self) -> None:
         """Store what waits, then let every connection go."""
-        await self.writer.close()
+        await self.conversation.stop()
         for task in self._lazily:
             task.cancel()
         await asyncio.gather(*self._lazily, return_exceptions=True)
@@ -175,6 +176,8 @@ class Container(Core):
             await self.publisher.stop()
         await self.doorbell.close()
         self.slow.close()
+        self.files.close()
+        await self.search.close()
         await self.outside.close()
         await self.database.close()
 
@@ -274,6 +277,15 @@ class Container(Core):
             count_changed=self.counts.changed,
         )
 
+    def _sanctions(self, work: UnitOfWork) -> SanctionService:
+        return SanctionService(
+            rooms=RoomRepository(work.session),
+            service=self._rooms(work),
+            members=self._members(work),
+            people=self._users(work),
+            recorder=work,
+        )
+
     def _privacy(self, work: UnitOfWork) -> PrivacyService:
         families = KeyFamilyRepository(work.session)
 
@@ -313,6 +325,9 @@ class Container(Core):
         """Tell whether a legal hold keeps a room, also a deleted one."""
         async with self.database.transaction() as session:
             return await HoldRepository(session).keeps_room(client_id, room_id)
+    async def _delete_message(self, principal: Principal, command: MessageRef) -> None:
+        async with self.open_changes() as changes:
+            await changes.delete(principal, command)
 
     async def _tell_count(self, client_id: UUID, room_id: UUID) -> None:
         async with self.open_rooms() as rooms:

@@ -11,7 +11,7 @@ from chatserver.chat.http import ROUTES as CHAT_ROUTES
 from chatserver.chat.http import ChatHttp
 from chatserver.chat.sockets import FACTS as CHAT_FACTS
 from chatserver.chat.sockets import NAMESPACE as CHAT
-from chatserver.chat.sockets import ChatCommands
+from chatserver.chat.sockets import ChangeCommands, ChatCommands, ReadCommands, TypingCommands
 from chatserver.clients.http import (
     CLIENT_ROUTES,
     KEY_ROUTES,
@@ -20,7 +20,13 @@ from chatserver.clients.http import (
     ClientsHttp,
     TokensHttp,
 )
+from chatserver.files.http import ROUTES as FILE_ROUTES
+from chatserver.files.http import FilesHttp
+from chatserver.invites.http import ROUTES as INVITE_ROUTES
+from chatserver.invites.sockets import InviteCommands
 from chatserver.kernel.principal import Scope
+from chatserver.moderation.http import FLAG_ROUTES, RULE_ROUTES, RulesHttp
+from chatserver.moderation.sockets import FlagCommands
 from chatserver.privacy.http import FACTS as PRIVACY_FACTS
 from chatserver.privacy.http import ROUTES as PRIVACY_ROUTES
 from chatserver.privacy.http import HoldsHttp, PrivacyHttp
@@ -29,7 +35,16 @@ from chatserver.rooms.http import ROUTES as ROOM_ROUTES
 from chatserver.rooms.http import RoomsHttp
 from chatserver.rooms.sockets import FACTS as ROOM_FACTS
 from chatserver.rooms.sockets import NAMESPACE as ROOMS
-from chatserver.rooms.sockets import PresenceCommands, RoomCommands, WatchCommands
+from chatserver.rooms.sockets import (
+    PresenceCommands,
+    RoomCommands,
+    SanctionCommands,
+    WatchCommands,
+)
+from chatserver.search.http import ROUTES as SEARCH_ROUTES
+from chatserver.search.http import SearchCommands
+from chatserver.support.http import ROUTES as SUPPORT_ROUTES
+from chatserver.support.sockets import SupportCommands
 from chatserver.transport.registry import Registry
 from chatserver.transport.sessions import FACTS as SESSION_FACTS
 from chatserver.transport.usage import ROUTES as USAGE_ROUTES
@@ -65,7 +80,10 @@ def build_registry(container: Container | None = None, current: Running | None =
     registry.add(UsersHttp(parts.open_users), routes=USER_ROUTES)
     registry.add(ApiKeysHttp(parts.open_api_keys), routes=API_KEY_ROUTES)
     registry.add(RoomCommands(parts.open_rooms, parts.open_members), namespaces=(ROOMS,))
-    registry.add(RoomsHttp(parts.open_rooms, parts.open_members), routes=ROOM_ROUTES)
+    registry.add(SanctionCommands(parts.open_sanctions), namespaces=(ROOMS,))
+    registry.add(
+        RoomsHttp(parts.open_rooms, parts.open_members, parts.open_sanctions), routes=ROOM_ROUTES
+    )
     registry.add(
         WatchCommands(parts.open_rooms, current or parts.current), namespaces=(ROOMS, CHAT)
     )
@@ -74,7 +92,20 @@ def build_registry(container: Container | None = None, current: Running | None =
         namespaces=(ROOMS,),
     )
     registry.add(ChatCommands(parts.chat, parts.catch_up), namespaces=(CHAT,))
-    registry.add(ChatHttp(parts.chat, parts.catch_up), routes=CHAT_ROUTES)
+    registry.add(ChangeCommands(parts.open_changes), namespaces=(CHAT,))
+    registry.add(ReadCommands(parts.reads), namespaces=(CHAT,))
+    registry.add(TypingCommands(parts.open_rooms, current or parts.current), namespaces=(CHAT,))
+    registry.add(
+        ChatHttp(parts.chat, parts.catch_up, parts.open_changes, parts.reads), routes=CHAT_ROUTES
+    )
+    registry.add(
+        SearchCommands(parts.search.service), namespaces=(CHAT,), routes=SEARCH_ROUTES
+    )
+    registry.add(FilesHttp(parts.files.service), routes=FILE_ROUTES)
+    registry.add(InviteCommands(parts.open_invites), namespaces=(ROOMS,), routes=INVITE_ROUTES)
+    registry.add(SupportCommands(parts.open_support), namespaces=(ROOMS,), routes=SUPPORT_ROUTES)
+    registry.add(FlagCommands(parts.flags), namespaces=(CHAT,), routes=FLAG_ROUTES)
+    registry.add(RulesHttp(parts.open_rules), routes=RULE_ROUTES)
     registry.add(PrivacyHttp(parts.open_privacy, parts.exporter))
     registry.add(HoldsHttp(parts.open_holds), routes=PRIVACY_ROUTES)
     registry.add(

@@ -1,6 +1,9 @@
 """Settings in groups, each beside what it is about; `settings.py` reads them all."""
 
-from pydantic import BaseModel, ConfigDict
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 
 class Limits(BaseModel):
@@ -85,3 +88,17 @@ class Quotas(BaseModel):
     storage_bytes_per_day: int | None = 500 * 2**30
     connections_per_hour: int | None = 2_000_000
     connections_per_day: int | None = 20_000_000
+
+
+class StorageSettings(BaseModel):
+    """Where files are: in a bucket, or in a directory as long as no bucket is named."""
+
+    s3_endpoint_url: str | None = None
+    s3_bucket: str | None = None
+    s3_access_key_id: str | None = None
+    s3_secret_access_key: SecretStr | None = None
+    s3_region: str = "auto"
+    s3_public_base_url: str | None = None
+    files_dir: Path = Path("data/files")
+    file_bytes: Annotated[int, Field(ge=1, le=5 * 2**30)] = 100 * 2**20
+    file_keep_unattached_days: Annotated[float, Field(gt=0, le=3650)] = 7

@@ -15,7 +15,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from chatserver.setting_groups import Limits, Quotas
+from chatserver.setting_groups import Limits, Quotas, StorageSettings
 
 POSTGRES_SCHEMES = ("postgresql", "postgres")
 REDIS_SCHEMES = ("redis", "rediss", "unix")
@@ -31,7 +31,7 @@ def _split(value: Any) -> Any:  # noqa: ANN401 - whatever the environment holds
     return value
 
 
-class Settings(BaseSettings):
+class Settings(StorageSettings, BaseSettings):
     """Every setting of contract section 7 that a part of this version reads."""
 
     model_config = SettingsConfigDict(

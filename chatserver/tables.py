@@ -3,6 +3,7 @@
 from chatserver.api_keys.models import KeyFamily, RetiredKey
 from chatserver.chat.models import Message
 from chatserver.clients.models import Client, ClientKey, JwtIssuer
+from chatserver.files.models import MessageFile, ObjectRemoval, StoredFile
 from chatserver.infra.audit import AuditRow
 from chatserver.infra.cluster import ClusterGeneration
 from chatserver.infra.event_log import RoomEvent
@@ -10,9 +11,12 @@ from chatserver.infra.idempotency import IdempotencyRecord
 from chatserver.infra.jobs import Job
 from chatserver.infra.outbox import OutboxRow
 from chatserver.infra.quotas import ClientUsage
+from chatserver.invites.models import Invite
 from chatserver.kernel.tables import METADATA
+from chatserver.moderation.models import Flag, ModerationRule
 from chatserver.privacy.models import Erasure, ErasureRoom
 from chatserver.rooms.models import Departure, Member, Room
+from chatserver.search.models import MessageSearch, SearchProgress
 from chatserver.users.models import User
 
 __all__ = [
@@ -25,15 +29,23 @@ __all__ = [
     "Departure",
     "Erasure",
     "ErasureRoom",
+    "Flag",
     "IdempotencyRecord",
+    "Invite",
     "Job",
     "JwtIssuer",
     "KeyFamily",
     "Member",
     "Message",
+    "MessageFile",
+    "MessageSearch",
+    "ModerationRule",
+    "ObjectRemoval",
     "OutboxRow",
     "RetiredKey",
     "Room",
     "RoomEvent",
+    "SearchProgress",
+    "StoredFile",
     "User",
 ]

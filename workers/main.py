@@ -13,6 +13,7 @@ from chatserver.infra.database import Database
 from chatserver.infra.jobs import Doorbell
 from chatserver.reactions import LATER
 from chatserver.settings import Settings, SettingsError, load
+from workers.files import FileJobs
 from workers.privacy import PrivacyJobs
 from workers.records import RecordJobs
 from workers.rooms import RoomJobs
@@ -43,15 +44,21 @@ async def worker(settings: Settings, stopping: asyncio.Event) -> None:
         handlings = (
             *RoomJobs(open_rooms=container.open_rooms, is_held=container.is_room_held).handlings(),
             *PrivacyJobs(eraser=container.eraser, keeper=container.keeper).handlings(),
+            *FileJobs(service=container.files.service, janitor=container.files.janitor).handlings(),
             *RecordJobs(database=container.database).handlings(),
         )
-        await Worker(
-            database=container.database,
-            handlings=handlings,
-            open_work=container.open(lambda work: work),
-            later=LATER,
-            queue_url=settings.queue_url,
-        ).run(stopping)
+        indexing = asyncio.create_task(container.search.indexer.run(container.search.leader))
+        try:
+            await Worker(
+                database=container.database,
+                handlings=handlings,
+                open_work=container.open(lambda work: work),
+                later=LATER,
+                queue_url=settings.queue_url,
+            ).run(stopping)
+        finally:
+            indexing.cancel()
+            await asyncio.wait([indexing])
     finally:
         await container.stop()
 

@@ -32,6 +32,19 @@ _AGED: Final = (
         "select ctid from audit where at < clock_timestamp() - interval '400 days'"
         " limit :limit for update skip locked))"
     ),
+    # An invite ended for everyone long ago; a settled flag, and one whose message never came.
+    text(
+        "delete from invite where ctid = any(array("
+        "select ctid from invite where expires_at < statement_timestamp() - interval '90 days'"
+        " limit :limit for update skip locked))"
+    ),
+    text(
+        "delete from flag where ctid = any(array("
+        "select ctid from flag f where created_at < statement_timestamp() - interval '1 day'"
+        " and (not exists (select from message m where m.id = f.message_id)"
+        "   or (state <> 'open' and created_at < statement_timestamp() - interval '400 days'))"
+        " limit :limit for update skip locked))"
+    ),
     text(
         "delete from client_usage where ctid = any(array("
         "select ctid from client_usage where starts_at < clock_timestamp() - interval '90 days'"

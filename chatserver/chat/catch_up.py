@@ -9,6 +9,7 @@ import asyncpg
 import orjson
 
 from chatserver.chat.errors import CursorInvalidError, EpochMismatchError, HistoryTruncatedError
+from chatserver.chat.pointers import SHARED_BY, SHARED_TYPES, PointerRepository
 from chatserver.chat.repository import ChatRepository, room_of
 from chatserver.chat.schemas import (
     Events,
@@ -23,14 +24,14 @@ from chatserver.chat.schemas import (
     Synced,
     SyncedRoom,
 )
-from chatserver.chat.service import shaped
+from chatserver.chat.snapshots import SnapshotService
 from chatserver.kernel.clock import rfc3339
 from chatserver.kernel.opening import Open
 from chatserver.kernel.principal import Principal
+from chatserver.rooms import policies as room_policies
 from chatserver.rooms.errors import NotARoomMemberError, RoomNotFoundError
-from chatserver.rooms.members import MemberService
 from chatserver.rooms.models import Member, Room
-from chatserver.rooms.schemas import ListMembers, RoomOut, RoomRef
+from chatserver.rooms.schemas import RoomOut
 from chatserver.rooms.service import RoomService
 
 # An answer above this could not be sent to a slow phone without cutting it, again and again.
@@ -39,9 +40,8 @@ INLINE_PER_ROOM: Final = 50
 REPLAY_SLICE: Final = 100
 INLINE_IN_ALL: Final = 300
 ROOMS_PER_SYNC: Final = 500
-SNAPSHOT_MEMBERS: Final = 200
-SNAPSHOT_MESSAGES: Final = 50
-READS_SHOWN: Final = 100
+# Of so many rooms of one answer it says who has read how far.
+READS_OF: Final = 50
 # What left longer ago, or is more than this, can't be listed any more: sync without a cursor then,
 # which gives all rooms that there are.
 REMOVED_KEPT: Final = timedelta(days=90)
@@ -66,13 +66,15 @@ class CatchUpService:
         *,
         repository: ChatRepository,
         rooms: Open[RoomService],
-        members: Open[MemberService],
+        snapshots: Open[SnapshotService],
+        pointers: PointerRepository,
         seal: Seal,
         generation: Callable[[], int],
     ) -> None:
         self._repository = repository
         self._rooms = rooms
-        self._members = members
+        self._snapshots = snapshots
+        self._pointers = pointers
         self._seal = seal
         self._generation = generation
 
@@ -92,43 +94,15 @@ class CatchUpService:
         """Give a room's log over REST; without a position it begins where the caller may read."""
         async with self._rooms() as rooms:
             room, me = await rooms.visible(principal, command.room_id)
-        floor = _floor(room, me)
+        floor = room_policies.floor(room, me)
         after = max(command.after_seq, floor - 1) if command.after_seq == 0 else command.after_seq
         self._check(room, me, None, after)
         return await self._events(room, after, command.limit)
 
     async def snapshot(self, principal: Principal, command: RoomRequest) -> Snapshot:
-        """Give a room's state. `as_of_seq` is read first: facts may overlap, none is missed."""
-        reference = RoomRef(room_id=command.room_id)
-        async with self._rooms() as rooms:
-            room = await rooms.get(principal, reference)
-        as_of = room.last_seq or 0
-        members = []
-        if room.members_count <= SNAPSHOT_MEMBERS:
-            for page in (1, 2):
-                async with self._members() as service:
-                    listed = await service.everyone(
-                        principal, ListMembers(room_id=room.id, page=page, size=100)
-                    )
-                members.extend(listed.items)
-        floor = max(room.min_seq, room.me.min_seq if room.me is not None else 1)
-        messages = await self._repository.messages(
-            room.id, floor=floor, after=None, before=None, limit=SNAPSHOT_MESSAGES
-        )
-        reads = []
-        if room.members_count <= READS_SHOWN:
-            reads = await self._repository.reads(room.id)
-        return Snapshot.model_construct(
-            room=room,
-            me=None if room.me is None else room.me.model_dump(mode="json"),
-            members=members,
-            members_count=room.members_count,
-            messages=[shaped(message) for message in messages],
-            pins=[],
-            reads=reads,
-            epoch=room.epoch,
-            as_of_seq=as_of,
-        )
+        """Give a room's state as of one seq."""
+        async with self._snapshots() as snapshots:
+            return await snapshots.of(principal, command)
 
     async def sync(self, principal: Principal, command: Sync) -> Synced:
         """Say what changed since the cursor, and give what is missing where that is little.
@@ -153,9 +127,13 @@ class CatchUpService:
         answers = _Answers()
         rooms: dict[str, SyncedRoom] = {}
         joined: list[JoinedRoom] = []
+        reads = await self._reads(rows, None if since is None else since - OVERLAP)
         for row in rows:
             position = named.get(row["r_id"])
-            rooms[str(row["r_id"])] = await self._room(row, position, answers)
+            told = reads.get(row["r_id"])
+            if told is not None and not answers.take(told, counted=False):
+                told = None
+            rooms[str(row["r_id"])] = await self._room(row, position, answers, told)
             if since is not None and row["joined_at"] > since - OVERLAP:
                 joined.append(self._joined(row))
         for room_id, position in named.items():
@@ -184,8 +162,21 @@ class CatchUpService:
             more=True if more else None,
         )
 
+    async def _reads(
+        self, rows: list[asyncpg.Record], since: datetime | None
+    ) -> dict[UUID, list[dict[str, Any]]]:
+        """Read how far others have read, of rooms so small that somebody looks."""
+        small = [row["r_id"] for row in rows if row["r_members_count"] <= SHARED_BY]
+        return await self._pointers.of_rooms(
+            small[:READS_OF], types=list(SHARED_TYPES), most=SHARED_BY, since=since
+        )
+
     async def _room(
-        self, row: asyncpg.Record, position: Position | None, answers: "_Answers"
+        self,
+        row: asyncpg.Record,
+        position: Position | None,
+        answers: "_Answers",
+        reads: list[dict[str, Any]] | None,
     ) -> SyncedRoom:
         generation = self._generation()
         members: dict[str, Any] = {
@@ -196,6 +187,10 @@ class CatchUpService:
             "unread": max(0, row["r_msg_no"] - row["read_msg_no"]),
             "mentions": row["mentions"],
         }
+        if row["marked_unread"]:
+            members["marked_unread"] = True
+        if reads is not None:
+            members["reads"] = reads
         if position is None:
             return SyncedRoom(**members)
         if position.epoch != members["epoch"] or position.seq > members["last_seq"]:
@@ -293,7 +288,7 @@ class CatchUpService:
     def _check(self, room: Room, me: Member | None, epoch: str | None, after_seq: int) -> None:
         if after_seq > room.last_seq or epoch not in {None, self._epoch(room)}:
             raise EpochMismatchError(epoch=self._epoch(room), last_seq=room.last_seq)
-        floor = _floor(room, me)
+        floor = room_policies.floor(room, me)
         if after_seq + 1 < floor:
             raise HistoryTruncatedError(min_seq=floor)
 
@@ -337,17 +332,14 @@ class _Answers:
     def has_room(self, events: int) -> bool:
         return events <= self._events and self._bytes > 0
 
-    def take(self, events: list[dict[str, Any]]) -> bool:
+    def take(self, events: list[dict[str, Any]], *, counted: bool = True) -> bool:
+        """Take up room for some; False where they do not fit in."""
         size = len(orjson.dumps(events))
         if size > self._bytes:
             return False
-        self._events -= len(events)
+        self._events -= len(events) if counted else 0
         self._bytes -= size
         return True
-
-
-def _floor(room: Room, me: Member | None) -> int:
-    return max(room.min_seq, me.min_seq if me is not None else 1)
 
 
 def _purpose(principal: Principal) -> str:

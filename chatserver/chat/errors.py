@@ -3,7 +3,12 @@
 from typing import Final
 
 from chatserver.kernel.errors import DomainError, ErrorKind, IdempotencyConflictError
-from chatserver.rooms.errors import SEEN
+from chatserver.rooms.errors import (
+    SEEN,
+    RoomArchivedError,
+    RoomMutedError,
+    RoomReadOnlyError,
+)
 
 
 class MessageNotFoundError(DomainError):
@@ -16,6 +21,52 @@ class MessageTooLongError(DomainError):
     kind = ErrorKind.INVALID
     code = "message.too_long"
     title = "The message is too long."
+
+
+class MessageNotYoursError(DomainError):
+    kind = ErrorKind.FORBIDDEN
+    code = "message.not_yours"
+    title = "Only who wrote the message may do this."
+
+
+class MessageConflictError(DomainError):
+    """It was changed since: `version` is what it is now."""
+
+    kind = ErrorKind.CONFLICT
+    code = "message.conflict"
+    title = "The message was changed meanwhile. Read it again."
+
+
+class EditWindowOverError(DomainError):
+    kind = ErrorKind.FORBIDDEN
+    code = "message.edit_window"
+    title = "The message is too old to be edited."
+
+
+class MessageRejectedError(DomainError):
+    """A rule of the client refuses the text. Which one is named, what it looks for is not."""
+
+    kind = ErrorKind.INVALID
+    code = "message.rejected"
+    title = "The message breaks a rule of this application."
+
+
+class SlowModeError(DomainError):
+    kind = ErrorKind.RATE_LIMITED
+    code = "message.slow_mode"
+    title = "The room is in slow mode. Wait a little."
+
+
+class TooManyReactionsError(DomainError):
+    kind = ErrorKind.CONFLICT
+    code = "message.too_many_reactions"
+    title = "The message has as many different reactions as it may have."
+
+
+class TooManyPinsError(DomainError):
+    kind = ErrorKind.CONFLICT
+    code = "room.too_many_pins"
+    title = "The room has as many pins as it may have."
 
 
 class EpochMismatchError(DomainError):
@@ -40,9 +91,24 @@ class CursorInvalidError(DomainError):
     title = "This cursor is not from here. Sync without one."
 
 
+# What every change of a message may be answered.
+SILENCED: Final = (RoomMutedError, RoomArchivedError)
 SEND_ERRORS: Final = (
     *SEEN,
     MessageNotFoundError,
     MessageTooLongError,
+    MessageRejectedError,
+    SlowModeError,
+    RoomReadOnlyError,
+    *SILENCED,
     IdempotencyConflictError,
+)
+EDIT_ERRORS: Final = (
+    MessageNotFoundError,
+    MessageNotYoursError,
+    MessageConflictError,
+    EditWindowOverError,
+    MessageTooLongError,
+    MessageRejectedError,
+    *SILENCED,
 )

@@ -2,12 +2,71 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
+from chatserver.chat.models import Message
+from chatserver.chat.schemas import MessageOut
 from chatserver.kernel.clock import rfc3339
-from chatserver.kernel.events import Actor, Committed, Effect, encode
+from chatserver.kernel.events import Actor, Committed, Effect, Fact, encode
 from chatserver.kernel.ids import uuid7
+from chatserver.kernel.wire import Answer, Id, left_out
+from chatserver.rooms.models import Room
+
+
+class ThreadOf(Answer):
+    id: Id
+    reply_count: int
+
+
+class MessageData(Answer):
+    """What `message.*` facts carry; `thread` with a reply: how many its thread has by now."""
+
+    message: MessageOut
+    thread: ThreadOf | None = left_out()
+
+
+class ReactionData(Answer):
+    """What `reaction.changed` carries; `counts` is of all emoji of the message, by then."""
+
+    message_id: Id
+    emoji: str
+    user_id: str | None
+    op: Literal["add", "remove"]
+    counts: dict[str, int]
+
+
+class PinData(Answer):
+    message_id: Id
+    pinned: bool
+
+
+class ReadData(Answer):
+    """What `read.updated` carries; all but the first two only to one's own devices."""
+
+    user_id: str
+    read_seq: int
+    unread: int | None = left_out()
+    mentions: int | None = left_out()
+    marked_unread: bool | None = left_out()
+    total_unread: int | None = left_out()
+
+
+class TypingData(Answer):
+    """Everyone else who types now, at most 10 of them by name: all of it, each time."""
+
+    users: list[str]
+    count: int
+
+
+class Tip(Answer):
+    last_seq: int
+
+
+class Tips(Answer):
+    """Where rooms' logs end; a client that is behind asks with `room.replay`."""
+
+    rooms: dict[str, Tip]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +86,7 @@ class Draft:
     attachments: list[Any]
     mentions: list[str]
     metadata: dict[str, Any]
+    silent: bool = False
     message_id: UUID = field(default_factory=uuid7)
     event_id: UUID = field(default_factory=uuid7)
     wake_id: UUID = field(default_factory=uuid7)
@@ -56,6 +116,11 @@ class Outcome:
     woke_seq: int | None
     # Whether something follows later: its outbox row is committed.
     later: bool = False
+    thread_id: UUID | None = None
+    # How many replies the thread has with this one.
+    reply_count: int | None = None
+    # When whoever must wait may try again.
+    wait_ms: int | None = None
 
 
 def message_members(draft: Draft, outcome: Outcome) -> dict[str, Any]:
@@ -78,11 +143,23 @@ def message_members(draft: Draft, outcome: Outcome) -> dict[str, Any]:
         "metadata": draft.metadata,
         "reactions": [],
         "pinned": False,
+        "version": 1,
+        "silent": draft.silent,
+        "thread_id": None if outcome.thread_id is None else str(outcome.thread_id),
+        "reply_count": 0,
         "edited_at": None,
         "deleted_at": None,
         "created_at": rfc3339(outcome.ts),
         "client_msg_id": draft.client_msg_id,
     }
+
+
+def message_data(members: dict[str, Any], replies: int | None) -> dict[str, Any]:
+    """Give the data of a `message.*` fact; `replies`: how many its thread has, if it is in one."""
+    data: dict[str, Any] = {"message": members}
+    if members["thread_id"] is not None and replies is not None:
+        data["thread"] = {"id": members["thread_id"], "reply_count": replies}
+    return data
 
 
 def created(draft: Draft, outcome: Outcome, members: dict[str, Any], generation: int) -> Committed:
@@ -95,7 +172,7 @@ def created(draft: Draft, outcome: Outcome, members: dict[str, Any], generation:
         seq=outcome.seq,
         ts=outcome.ts,
         actor=draft.actor,
-        data={"message": members},
+        data=message_data(members, outcome.reply_count),
         client_msg_id=draft.client_msg_id,
     )
     return Committed(
@@ -104,6 +181,46 @@ def created(draft: Draft, outcome: Outcome, members: dict[str, Any], generation:
         seq=outcome.seq,
         type="message.created",
         body=body,
+    )
+
+
+def message_fact(name: str, room: Room, actor: Actor, members: dict[str, Any]) -> Fact:
+    """Announce that a message changed; the log refers to it, as it is when it is read."""
+    return Fact(
+        type=name,
+        client_id=room.client_id,
+        room_id=room.id,
+        actor=actor,
+        data={"message": members},
+        message_id=UUID(members["id"]),
+    )
+
+
+def reaction_fact(
+    room: Room, actor: Actor, message: Message, emoji: str, op: Literal["add", "remove"]
+) -> Fact:
+    return Fact(
+        type="reaction.changed",
+        client_id=room.client_id,
+        room_id=room.id,
+        actor=actor,
+        data={
+            "message_id": str(message.id),
+            "emoji": emoji,
+            "user_id": actor.id,
+            "op": op,
+            "counts": {each["emoji"]: each["count"] for each in message.reactions},
+        },
+    )
+
+
+def pin_fact(room: Room, actor: Actor, message: Message) -> Fact:
+    return Fact(
+        type="pin.changed",
+        client_id=room.client_id,
+        room_id=room.id,
+        actor=actor,
+        data={"message_id": str(message.id), "pinned": message.pinned},
     )
 
 

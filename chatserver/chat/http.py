@@ -3,33 +3,52 @@
 from typing import Final
 
 from chatserver.chat.catch_up import CatchUpService
+from chatserver.chat.changes import ChangeService
 from chatserver.chat.errors import (
     SEND_ERRORS,
     EpochMismatchError,
     HistoryTruncatedError,
     MessageNotFoundError,
+    MessageNotYoursError,
 )
+from chatserver.chat.reads import ReadService
 from chatserver.chat.schemas import (
+    Edits,
     Events,
     ListEvents,
+    ListReactions,
+    ListThread,
     MessageOut,
     MessageRef,
+    Nothing,
     PostMessage,
+    Reactions,
+    ReadSummary,
     RoomRequest,
     Sent,
     Snapshot,
+    Thread,
 )
 from chatserver.chat.service import ChatService
+from chatserver.kernel.opening import Open
 from chatserver.kernel.principal import Principal, Scope
 from chatserver.rooms.errors import SEEN
-from chatserver.transport.registry import Route, operation
+from chatserver.transport.registry import USER, Route, operation
 from chatserver.users.errors import UserNotFoundError
 
 
 class ChatHttp:
-    def __init__(self, chat: ChatService, catch_up: CatchUpService) -> None:
+    def __init__(
+        self,
+        chat: ChatService,
+        catch_up: CatchUpService,
+        changes: Open[ChangeService],
+        reads: ReadService,
+    ) -> None:
         self._chat = chat
         self._catch_up = catch_up
+        self._changes = changes
+        self._reads = reads
 
     @operation(
         "message.post",
@@ -58,6 +77,46 @@ class ChatHttp:
         return await self._chat.get(principal, request)
 
     @operation(
+        "message.thread",
+        ListThread,
+        Thread,
+        scope=Scope.CHAT_READ,
+        errors=(MessageNotFoundError,),
+    )
+    async def thread(self, principal: Principal, request: ListThread) -> Thread:
+        """Read the replies below a message, the oldest first."""
+        return await self._chat.thread(principal, request)
+
+    @operation(
+        "message.edits",
+        MessageRef,
+        Edits,
+        scope=Scope.CHAT_READ,
+        errors=(MessageNotFoundError, MessageNotYoursError),
+    )
+    async def edits(self, principal: Principal, request: MessageRef) -> Edits:
+        """Read what a message said before it was edited: its author and moderators may."""
+        async with self._changes() as changes:
+            return await changes.edits(principal, request)
+
+    @operation(
+        "reaction.list",
+        ListReactions,
+        Reactions,
+        scope=Scope.CHAT_READ,
+        errors=(MessageNotFoundError,),
+    )
+    async def reactions(self, principal: Principal, request: ListReactions) -> Reactions:
+        """List who reacted to a message, with which emoji."""
+        async with self._changes() as changes:
+            return await changes.reactions(principal, request)
+
+    @operation("read.summary", Nothing, ReadSummary, scope=Scope.CHAT_READ, callers=USER)
+    async def summary(self, principal: Principal, _: Nothing) -> ReadSummary:
+        """Count what one has not read, over all rooms."""
+        return await self._reads.summary(principal)
+
+    @operation(
         "event.list",
         ListEvents,
         Events,
@@ -75,10 +134,23 @@ class ChatHttp:
 
 
 _ROOM = "/rooms/{room_id}"
+_MESSAGE = "/messages/{message_id}"
 ROUTES: Final = (
     Route(method="GET", path=_ROOM + "/messages", operation="message.history"),
     Route(method="POST", path=_ROOM + "/messages", operation="message.post", status=201),
     Route(method="GET", path=_ROOM + "/events", operation="event.list"),
     Route(method="GET", path=_ROOM + "/snapshot", operation="room.snapshot"),
-    Route(method="GET", path="/messages/{message_id}", operation="message.get"),
+    Route(method="POST", path=_ROOM + "/read", operation="read.mark"),
+    Route(method="POST", path=_ROOM + "/unread", operation="read.unmark"),
+    Route(method="GET", path="/me/unread", operation="read.summary"),
+    Route(method="GET", path=_MESSAGE, operation="message.get"),
+    Route(method="PATCH", path=_MESSAGE, operation="message.edit"),
+    Route(method="DELETE", path=_MESSAGE, operation="message.delete"),
+    Route(method="GET", path=_MESSAGE + "/reactions", operation="reaction.list"),
+    Route(method="PUT", path=_MESSAGE + "/reactions/{emoji}", operation="message.react"),
+    Route(method="DELETE", path=_MESSAGE + "/reactions/{emoji}", operation="message.unreact"),
+    Route(method="PUT", path=_MESSAGE + "/pin", operation="message.pin"),
+    Route(method="DELETE", path=_MESSAGE + "/pin", operation="message.unpin"),
+    Route(method="GET", path=_MESSAGE + "/thread", operation="message.thread"),
+    Route(method="GET", path=_MESSAGE + "/edits", operation="message.edits"),
 )

@@ -1,35 +1,66 @@
 """What a message may be. Pure decisions."""
 
 import hashlib
-from typing import Any, Final
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any, Final, Protocol
+from uuid import UUID
 
 import orjson
 
-from chatserver.chat.errors import MessageTooLongError
-from chatserver.chat.schemas import SendMessage
+from chatserver.chat.errors import EditWindowOverError, MessageTooLongError
+from chatserver.chat.models import Message
+from chatserver.chat.schemas import EditMessage, SendMessage
 from chatserver.kernel.errors import PayloadInvalidError
+
+
+class Screened(Protocol):
+    """What the client's rules make of a text."""
+
+    @property
+    def content(self) -> str: ...
+
+    @property
+    def flagged_by(self) -> Sequence[UUID]: ...
+
+
+class Screen(Protocol):
+    """Holds texts against the client's rules before they are stored."""
+
+    async def check(self, client_id: UUID, room_id: UUID, content: str) -> Screened:
+        """Give the text to store and the rules that flag it; raise `message.rejected`."""
+        ...
+
+    async def flag(
+        self, client_id: UUID, room_id: UUID, message_id: UUID, rules: Sequence[UUID]
+    ) -> None:
+        """Flag a message that is about to be stored."""
+        ...
+
 
 METADATA_BYTES: Final = 16 * 1024
 ATTACHMENTS_BYTES: Final = 32 * 1024
 
 
-def check_size(command: SendMessage, *, characters: int, octets: int) -> None:
+def check_size(command: SendMessage | EditMessage, *, characters: int, octets: int) -> None:
     """Refuse a message beyond the limits: text by characters and by bytes, the rest by bytes.
 
     Raises:
         MessageTooLongError, PayloadInvalidError
     """
-    if len(command.content) > characters:
+    content = command.content or ""
+    if len(content) > characters:
         raise MessageTooLongError(
             f"The text has more than {characters} characters.", max=characters, unit="characters"
         )
-    if len(command.content) * 4 > octets and len(command.content.encode()) > octets:
+    if len(content) * 4 > octets and len(content.encode()) > octets:
         raise MessageTooLongError(
             f"The text has more than {octets} bytes.", max=octets, unit="bytes"
         )
     if command.metadata and len(orjson.dumps(command.metadata)) > METADATA_BYTES:
         raise PayloadInvalidError.of("metadata", f"has more than {METADATA_BYTES} bytes")
-    if command.attachments and len(orjson.dumps(command.attachments)) > ATTACHMENTS_BYTES:
+    attachments = command.attachments if isinstance(command, SendMessage) else None
+    if attachments and len(orjson.dumps(attachments)) > ATTACHMENTS_BYTES:
         raise PayloadInvalidError.of("attachments", f"has more than {ATTACHMENTS_BYTES} bytes")
 
 
@@ -42,4 +73,42 @@ def body_hash(command: SendMessage) -> bytes:
         command.mentions,
         command.metadata,
     ]
+    if command.silent:
+        # Not otherwise: what was stored before there were silent ones keeps its fingerprint.
+        parts.append("silent")
     return hashlib.sha256(orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)).digest()
+
+
+def changes(message: Message, command: EditMessage) -> dict[str, Any]:
+    """Give the columns of a message that an edit would change."""
+    wanted: dict[str, Any] = {
+        "content": command.content,
+        "mentions": None if command.mentions is None else list(dict.fromkeys(command.mentions)),
+        "details": command.metadata,
+    }
+    return {
+        name: value
+        for name, value in wanted.items()
+        if value is not None and value != getattr(message, name)
+    }
+
+
+def check_edit_window(created_at: datetime, now: datetime, window_s: int | None) -> None:
+    """Refuse to edit what is older than the client allows; None: there is no such age.
+
+    Raises:
+        EditWindowOverError
+    """
+    if window_s is not None and now > created_at + timedelta(seconds=window_s):
+        raise EditWindowOverError(edit_window_s=window_s)
+
+
+def counted(reactions: list[dict[str, Any]], emoji: str, by: int) -> list[dict[str, Any]]:
+    """Give a message's reactions with one more or one less of an emoji; the order stays."""
+    counts = as_counts(reactions)
+    counts[emoji] = counts.get(emoji, 0) + by
+    return [{"emoji": name, "count": count} for name, count in counts.items() if count > 0]
+
+
+def as_counts(reactions: list[dict[str, Any]]) -> dict[str, int]:
+    return {each["emoji"]: each["count"] for each in reactions}

@@ -1,6 +1,6 @@
 """Every query about messages and the log, on raw connections: no session, no transaction held."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
@@ -8,52 +8,62 @@ from uuid import UUID
 import asyncpg
 import orjson
 
-from chatserver.chat.events import Draft, LogEntry, Outcome
-from chatserver.infra.database import Database, outages
+from chatserver.chat.events import Draft, LogEntry, Outcome, message_data
+from chatserver.chat.schemas import MessageOut, ReactionCount
+from chatserver.infra.database import Database, OneSession, outages
 from chatserver.kernel.clock import rfc3339
 from chatserver.kernel.events import Actor, Committed, Effect
 from chatserver.realtime.ports import Changes, Seat, Subscriptions
+from chatserver.rooms.events import support_of
 
 _STORE: Final = (
-    "select o_outcome, o_message_id, o_seq, o_msg_no, o_ts, o_epoch, o_woke_seq, o_later"
-    " from chat_store($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)"
+    "select o_outcome, o_message_id, o_seq, o_msg_no, o_ts, o_epoch, o_woke_seq, o_later,"
+    " o_thread_id, o_reply_count, o_wait_ms from chat_store("
+    "$1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)"
 )
-_MESSAGE: Final = """
+# What `message_of` reads of a row of `message m`.
+MESSAGE: Final = """
   m.id as m_id, m.seq as m_seq, m.msg_no as m_msg_no, m.sender as m_sender,
   m.sender_id as m_sender_id, m.content as m_content, m.status as m_status,
   m.partial_content as m_partial_content, m.error_message as m_error_message,
   m.context as m_context, m.reply_to as m_reply_to, m.attachments as m_attachments,
   m.mentions as m_mentions, m.details as m_details, m.pinned as m_pinned,
   m.edited_at as m_edited_at, m.deleted_at as m_deleted_at, m.created_at as m_created_at,
-  m.client_msg_id as m_client_msg_id, m.room_id as m_room_id
+  m.client_msg_id as m_client_msg_id, m.room_id as m_room_id, m.reactions as m_reactions,
+  m.version as m_version, m.changed_seq as m_changed_seq, m.silent as m_silent,
+  m.thread_id as m_thread_id, m.reply_count as m_reply_count
 """
 _ROOM: Final = """
   r.id as r_id, r.type as r_type, r.title as r_title, r.external_id as r_external_id,
   r.history as r_history, r.details as r_details, r.is_active as r_is_active,
-  r.members_count as r_members_count, r.created_by as r_created_by, r.epoch as r_epoch,
+  r.members_count as r_members_count, r.slow_mode_s as r_slow_mode_s, r.post_role as r_post_role,
+  r.archived_at as r_archived_at, r.created_by as r_created_by, r.epoch as r_epoch,
   r.min_seq as r_min_seq, r.last_activity_at as r_last_activity_at,
   r.deactivates_at as r_deactivates_at, r.deactivated_at as r_deactivated_at,
-  r.created_at as r_created_at, r.updated_at as r_updated_at
+  r.created_at as r_created_at, r.updated_at as r_updated_at,
+  r.assignee as r_assignee, r.closed_at as r_closed_at
 """
 _ENTRIES: Final = f"""
 select e.client_id, e.room_id, e.seq, e.id, e.type, e.created_at, e.actor_type, e.actor_id, e.data,
-  e.effect, {_ROOM}, {_MESSAGE}
+  e.effect, {_ROOM}, {MESSAGE},
+  (select t.reply_count from message t where t.id = m.thread_id) as m_thread_replies
 from room_event e join room r on r.id = e.room_id
 left join message m on m.id = e.message_id
 where e.room_id = $1 and e.seq > $2 order by e.seq limit $3
 """  # noqa: S608 - constants of this file
 
-# The newest 100 unread messages are looked through for mentions: enough for a badge, and bounded.
+# Each name by which a member may be mentioned is a range of an index: nothing is scanned, and what
+# is read grows with what is unread alone. More than 1,000 are 1,000.
+UNREAD_MENTIONS: Final = """(select count(*) from (select distinct n.seq from mention n
+    where n.room_id = r.id and n.seq > x.read_seq
+      and n.target = any (array[u.external_id, '!here', '!everyone', '!role:' || x.role])
+    limit 1000) named)"""
 _CHANGED: Final = f"""
 select statement_timestamp() as now, u.rooms_version,
   {_ROOM}, r.last_seq as r_last_seq, r.msg_no as r_msg_no, x.role, x.joined_at, x.joined_seq,
   x.min_seq, x.read_seq, x.read_msg_no, x.is_muted, x.is_favorite, x.notification_level,
-  case when r.msg_no > x.read_msg_no then (
-    select count(*) from (
-      select q.mentions from message q
-      where q.room_id = r.id and q.seq > x.read_seq and q.seq > 0
-      order by q.seq desc limit 100) n
-    where n.mentions ? u.external_id) else 0 end as mentions
+  x.marked_unread,
+  case when r.msg_no > x.read_msg_no then {UNREAD_MENTIONS} else 0 end as mentions
 from app_user u left join (member x join room r on r.id = x.room_id and r.deleted_at is null)
   on x.user_id = u.id
   and ($3::uuid is null or r.id > $3 or r.id = any ($4))
@@ -66,7 +76,7 @@ where u.id = $1 order by r.id limit $5
 class ChatRepository:
     """Messages and the log. Its reads are single statements; `chat_store` is the one write."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database | OneSession) -> None:
         self._database = database
 
     async def store(self, drafts: Sequence[Draft], *, wait: bool) -> list[Outcome]:
@@ -90,6 +100,7 @@ class ChatRepository:
             [_json(draft.attachments) for draft in drafts],
             [_json(draft.mentions) for draft in drafts],
             [_json(draft.metadata) for draft in drafts],
+            [draft.silent for draft in drafts],
             wait,
         )
         return [Outcome(*row) for row in rows]
@@ -104,9 +115,19 @@ class ChatRepository:
     async def message(self, client_id: UUID, message_id: UUID) -> dict[str, Any] | None:
         """Read one message, with its context."""
         rows = await self._fetch(
-            f"select {_MESSAGE} from message m where m.client_id = $1 and m.id = $2",  # noqa: S608
+            f"select {MESSAGE} from message m where m.client_id = $1 and m.id = $2",  # noqa: S608
             client_id,
             message_id,
+        )
+        return message_of(rows[0], with_context=True) if rows else None
+
+    async def sent_before(self, draft: Draft) -> dict[str, Any] | None:
+        """Read the message that a draft would repeat; None when it would be another one."""
+        rows = await self._fetch(
+            f"select {MESSAGE} from message m where m.room_id = $1 and m.sender_key = $2"  # noqa: S608
+            " and m.client_msg_id = $3 and m.client_id = $4 and m.body_hash = $5",
+            *(draft.room_id, draft.sender_key, draft.client_msg_id),
+            *(draft.client_id, draft.body_hash),
         )
         return message_of(rows[0], with_context=True) if rows else None
 
@@ -116,7 +137,7 @@ class ChatRepository:
         """Read messages in seq order: after a seq the next ones, before it (or at all) the last."""
         forward = after is not None
         rows = await self._fetch(
-            f"select {_MESSAGE} from message m where m.room_id = $1 and m.seq > 0"  # noqa: S608
+            f"select {MESSAGE} from message m where m.room_id = $1 and m.seq > 0"  # noqa: S608
             " and m.seq >= $2 and m.seq > $3 and m.seq < $4"
             f" order by m.seq {'asc' if forward else 'desc'} limit $5",
             room_id,
@@ -128,14 +149,55 @@ class ChatRepository:
         found = [message_of(row, with_context=True) for row in rows]
         return found if forward else found[::-1]
 
-    async def reads(self, room_id: UUID) -> list[dict[str, Any]]:
-        """Read how far everyone of a small room has read."""
+    async def thread(
+        self,
+        thread_id: UUID,
+        *,
+        floor: int,
+        after: int | None,
+        before: int | None,
+        limit: int,
+    ) -> list[dict[str, Any]]:
+        """Read the replies below a message, in seq order; the positions are those of `messages`."""
+        forward = after is not None or before is None
         rows = await self._fetch(
-            "select u.external_id, m.read_seq from member m join app_user u on u.id = m.user_id"
-            " where m.room_id = $1 order by u.external_id limit 100",
-            room_id,
+            f"select {MESSAGE} from message m where m.thread_id = $1"  # noqa: S608
+            " and m.seq >= $2 and m.seq > $3 and m.seq < $4"
+            f" order by m.seq {'asc' if forward else 'desc'} limit $5",
+            thread_id,
+            floor,
+            after or 0,
+            2**62 if before is None else before,
+            limit,
         )
-        return [{"user_id": row[0], "read_seq": row[1]} for row in rows]
+        found = [message_of(row, with_context=True) for row in rows]
+        return found if forward else found[::-1]
+
+    async def pins(self, room_id: UUID, *, floor: int) -> list[dict[str, Any]]:
+        """Read a room's pinned messages, in the order in which they were pinned."""
+        rows = await self._fetch(
+            f"select {MESSAGE} from message m where m.room_id = $1 and m.pinned"  # noqa: S608
+            " and m.seq >= $2 order by m.pinned_at, m.seq",
+            room_id,
+            floor,
+        )
+        return [message_of(row, with_context=True) for row in rows]
+
+    async def shown(self, user_id: UUID | None, found: list[dict[str, Any]]) -> list[MessageOut]:
+        """Shape messages for whoever looks at them: a user's own reactions are marked."""
+        reacted = [UUID(members["id"]) for members in found if members["reactions"]]
+        if reacted and user_id is not None:
+            rows = await self._fetch(
+                "select message_id::text, emoji from reaction"
+                " where user_id = $1 and message_id = any ($2)",
+                user_id,
+                reacted,
+            )
+            own = {(row[0], row[1]) for row in rows}
+            for members in found:
+                for each in members["reactions"]:
+                    each["me"] = (members["id"], each["emoji"]) in own
+        return [shaped(members) for members in found]
 
     async def changed_rooms(
         self,
@@ -224,12 +286,19 @@ class ChatLog:
         return await self._repository.changes(within_s)
 
 
+def shaped(members: dict[str, Any]) -> MessageOut:
+    """Give a message that is known to have the right shape: no second validation on a hot path."""
+    reactions = [ReactionCount.model_construct(**each) for each in members["reactions"]]
+    return MessageOut.model_construct(**(members | {"reactions": reactions}))
+
+
 def _json(value: object) -> str:
     return orjson.dumps(value).decode()
 
 
-def _loaded(value: str | None) -> Any:  # noqa: ANN401 - JSON
-    return None if value is None else orjson.loads(value)
+def _loaded(value: Any) -> Any:  # noqa: ANN401 - JSON
+    # Sessions give what is stored; raw connections its text. None of our columns holds a text.
+    return orjson.loads(value) if isinstance(value, str) else value
 
 
 def _time(value: datetime | None) -> str | None:
@@ -239,12 +308,15 @@ def _time(value: datetime | None) -> str | None:
 def _entry(row: asyncpg.Record, generation: int) -> LogEntry:
     superseded = False
     if row["m_id"] is not None:
-        data = {"message": message_of(row)}
-        superseded = row["m_edited_at"] is not None or row["m_deleted_at"] is not None
+        is_new = row["type"] == "message.created"
+        data = message_data(message_of(row), row["m_thread_replies"] if is_new else None)
+        # Erasure leaves a tombstone without a fact of the message's own.
+        erased = row["m_deleted_at"] is not None and row["type"] != "message.deleted"
+        superseded = erased or row["m_changed_seq"] > row["seq"]
     elif row["data"] is None:
         data = {"room": room_of(row, generation)}
     else:
-        data = orjson.loads(row["data"])
+        data = _loaded(row["data"])
     return LogEntry(
         client_id=row["client_id"],
         room_id=row["room_id"],
@@ -261,7 +333,9 @@ def _entry(row: asyncpg.Record, generation: int) -> LogEntry:
     )
 
 
-def message_of(row: asyncpg.Record, *, with_context: bool = False) -> dict[str, Any]:
+def message_of(
+    row: Mapping[Any, Any] | asyncpg.Record, *, with_context: bool = False
+) -> dict[str, Any]:
     """Give a stored message as it stands on the wire; facts leave an AI's context out."""
     context = _loaded(row["m_context"])
     if context is not None and not with_context:
@@ -282,8 +356,12 @@ def message_of(row: asyncpg.Record, *, with_context: bool = False) -> dict[str, 
         "attachments": _loaded(row["m_attachments"]),
         "mentions": _loaded(row["m_mentions"]),
         "metadata": _loaded(row["m_details"]),
-        "reactions": [],
+        "reactions": _loaded(row["m_reactions"]),
         "pinned": row["m_pinned"],
+        "version": row["m_version"],
+        "silent": row["m_silent"],
+        "thread_id": None if row["m_thread_id"] is None else str(row["m_thread_id"]),
+        "reply_count": row["m_reply_count"],
         "edited_at": _time(row["m_edited_at"]),
         "deleted_at": _time(row["m_deleted_at"]),
         "created_at": rfc3339(row["m_created_at"]),
@@ -293,6 +371,7 @@ def message_of(row: asyncpg.Record, *, with_context: bool = False) -> dict[str, 
 
 def room_of(row: asyncpg.Record, generation: int) -> dict[str, Any]:
     """Give the room of a row as `room.*` facts carry it."""
+    support = support_of(row["r_type"], row["r_assignee"], _time(row["r_closed_at"]))
     return {
         "id": str(row["r_id"]),
         "type": row["r_type"],
@@ -302,6 +381,9 @@ def room_of(row: asyncpg.Record, generation: int) -> dict[str, Any]:
         "metadata": _loaded(row["r_details"]),
         "is_active": row["r_is_active"],
         "members_count": row["r_members_count"],
+        "slow_mode_s": row["r_slow_mode_s"],
+        "post_role": row["r_post_role"],
+        "archived_at": _time(row["r_archived_at"]),
         "created_by": row["r_created_by"],
         "epoch": f"{generation}.{row['r_epoch']}",
         "min_seq": row["r_min_seq"],
@@ -310,4 +392,5 @@ def room_of(row: asyncpg.Record, generation: int) -> dict[str, Any]:
         "deactivated_at": _time(row["r_deactivated_at"]),
         "created_at": rfc3339(row["r_created_at"]),
         "updated_at": rfc3339(row["r_updated_at"]),
+        **({} if support is None else {"support": support}),
     }

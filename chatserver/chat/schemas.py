@@ -1,16 +1,20 @@
 """Messages, the log and recovery, as callers send and see them."""
 
-from typing import Annotated, Any, Literal, TypeAlias
+import unicodedata
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
-from pydantic import Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints, WithJsonSchema, model_validator
 
+from chatserver.kernel.paging import PageRequest
 from chatserver.kernel.wire import (
+    EXTERNAL_ID,
     Answer,
     ExternalId,
     Id,
     Metadata,
     Request,
     Timestamp,
+    is_external_id,
     left_out,
 )
 from chatserver.rooms.schemas import MemberOut, RoomOut
@@ -18,6 +22,44 @@ from chatserver.rooms.schemas import MemberOut, RoomOut
 ClientMsgId: TypeAlias = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 Seq: TypeAlias = Annotated[int, Field(ge=0, le=2**53 - 1)]
 Attachment: TypeAlias = Annotated[dict[str, Any], Field(max_length=32)]
+# No external id has a `!`: what begins with one means many people.
+MENTIONED: Final = ("!here", "!everyone")
+ROLE: Final = "!role:"
+_ROLES: Final = ("owner", "admin", "moderator", "member", "guest")
+_WITHOUT_SIGHT: Final = {"Cc", "Cs", "Co", "Cn", "Zs", "Zl", "Zp"}
+
+
+def _mention(name: str) -> str:
+    if name in MENTIONED or (name.removeprefix(ROLE) in _ROLES and name.startswith(ROLE)):
+        return name
+    if not is_external_id(name):
+        msg = "must be an external id, !here, !everyone or !role:moderator"
+        raise ValueError(msg)
+    return name
+
+
+def _emoji(text: str) -> str:
+    normal = unicodedata.normalize("NFC", text)
+    kinds = [unicodedata.category(character) for character in normal]
+    if _WITHOUT_SIGHT & set(kinds) or all(kind in {"Cf", "Mn"} for kind in kinds):
+        msg = "must be an emoji or a short name, without spaces"
+        raise ValueError(msg)
+    return normal
+
+
+Mention: TypeAlias = Annotated[
+    str,
+    AfterValidator(_mention),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "pattern": f"{EXTERNAL_ID}|^!(here|everyone|role:({'|'.join(_ROLES)}))$",
+        }
+    ),
+]
+Emoji: TypeAlias = Annotated[
+    str, StringConstraints(min_length=1, max_length=64), AfterValidator(_emoji)
+]
 
 
 class SendMessage(Request):
@@ -28,8 +70,11 @@ class SendMessage(Request):
     client_msg_id: ClientMsgId
     reply_to: Id | None = None
     attachments: Annotated[list[Attachment], Field(max_length=30)] = []
-    mentions: Annotated[list[ExternalId], Field(max_length=100)] = []
+    mentions: Annotated[list[Mention], Field(max_length=100)] = []
     metadata: Metadata = {}
+    silent: bool = Field(
+        default=False, description="It counts for nobody as unread, and disturbs nobody."
+    )
 
 
 class PostMessage(SendMessage):
@@ -41,6 +86,49 @@ class PostMessage(SendMessage):
 
 class MessageRef(Request):
     message_id: Id
+
+
+class EditMessage(Request):
+    """What is left out stays as it is; `if_version` refuses to overwrite another edit."""
+
+    message_id: Id
+    content: Annotated[str, Field(min_length=1)] | None = None
+    mentions: Annotated[list[Mention], Field(max_length=100)] | None = None
+    metadata: Metadata | None = None
+    if_version: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
+
+    @model_validator(mode="after")
+    def _something(self) -> "EditMessage":
+        if self.content is None and self.mentions is None and self.metadata is None:
+            msg = "name at least one of content, mentions, metadata"
+            raise ValueError(msg)
+        return self
+
+
+class React(Request):
+    message_id: Id
+    emoji: Emoji
+
+
+class ListReactions(PageRequest):
+    message_id: Id
+    emoji: Emoji | None = None
+
+
+class ListThread(Request):
+    """The replies to a message, and to its replies: `after_seq` forward, `before_seq` backward."""
+
+    message_id: Id
+    after_seq: Seq | None = None
+    before_seq: Seq | None = None
+    limit: Annotated[int, Field(ge=1, le=100)] = 50
+
+
+class MarkRead(Request):
+    """Without `seq`: everything there is."""
+
+    room_id: Id
+    seq: Seq | None = None
 
 
 class ListMessages(Request):
@@ -60,6 +148,10 @@ class ListEvents(Request):
 
 class RoomRequest(Request):
     room_id: Id
+
+
+class Nothing(Request):
+    """A request that says nothing beyond who sends it."""
 
 
 class Position(Request):
@@ -83,8 +175,19 @@ class Replay(Request):
     limit: Annotated[int, Field(ge=1, le=300)] = 300
 
 
+class ReactionCount(Answer):
+    """How often an emoji was given; `me`: by the caller, too. Facts have no `me`."""
+
+    emoji: str
+    count: int
+    me: bool | None = left_out()
+
+
 class MessageOut(Answer):
-    """A message. `seq` is its place in the room's log, `msg_no` counts messages alone."""
+    """A message. `seq` is its place in the room's log, `msg_no` counts messages alone.
+
+    `version` rises with every change of it, `thread_id` is the message that began its thread.
+    """
 
     id: Id
     room_id: Id
@@ -101,8 +204,12 @@ class MessageOut(Answer):
     attachments: list[Any]
     mentions: list[str]
     metadata: dict[str, Any]
-    reactions: list[Any]
+    reactions: list[ReactionCount]
     pinned: bool
+    version: int
+    silent: bool
+    thread_id: Id | None
+    reply_count: int
     edited_at: Timestamp | None
     deleted_at: Timestamp | None
     created_at: Timestamp
@@ -125,6 +232,92 @@ class Messages(Answer):
 
     items: list[MessageOut]
     has_more: bool
+
+
+class Changed(Answer):
+    """A message as it is after the change."""
+
+    message: MessageOut
+
+
+class PastVersion(Answer):
+    version: int
+    content: str
+    replaced_at: Timestamp
+
+
+class Edits(Answer):
+    """What a message said before, the oldest first; `version` is what it is now."""
+
+    message_id: Id
+    version: int
+    items: list[PastVersion]
+
+
+class Reacted(Answer):
+    """What a message's reactions are now; `mine`: the caller gave this one."""
+
+    message_id: Id
+    emoji: str
+    mine: bool
+    counts: dict[str, int]
+
+
+class Reaction(Answer):
+    user_id: str
+    emoji: str
+    at: Timestamp
+
+
+class Reactions(Answer):
+    counts: dict[str, int]
+    items: list[Reaction]
+    has_more: bool
+
+
+class Pinned(Answer):
+    message_id: Id
+    pinned: bool
+
+
+class Thread(Answer):
+    """A message and what was said about it; `count` is of all replies, deleted ones too."""
+
+    message: MessageOut
+    items: list[MessageOut]
+    has_more: bool
+    count: int
+
+
+class ReadState(Answer):
+    """How far the caller has read. `unread` counts messages, `mentions` those that name him."""
+
+    room_id: Id
+    user_id: str
+    read_seq: int
+    unread: int
+    mentions: int
+    marked_unread: bool
+    total_unread: int
+
+
+class ReadSummary(Answer):
+    """Over all rooms: messages, those in muted rooms among them, mentions, and rooms with any."""
+
+    total_unread: int
+    muted_unread: int
+    total_mentions: int
+    unread_rooms: int
+
+
+class TypingStarted(Answer):
+    """`throttled`: it was said a moment ago and needn't be said again so soon."""
+
+    throttled: bool
+
+
+class TypingStopped(Answer):
+    """An answer without content."""
 
 
 class Events(Answer):
@@ -158,6 +351,7 @@ class SyncedRoom(Answer):
     read_seq: int | None = left_out()
     unread: int | None = left_out()
     mentions: int | None = left_out()
+    marked_unread: bool | None = left_out()
     reads: list[dict[str, Any]] | None = left_out()
     events: list[dict[str, Any]] | None = left_out()
     behind: bool | None = left_out()
@@ -182,19 +376,3 @@ class Synced(Answer):
     joined: list[JoinedRoom]
     removed: list[Removed]
     more: bool | None = left_out()
-
-
-class MessageData(Answer):
-    """What `message.*` facts carry."""
-
-    message: MessageOut
-
-
-class Tip(Answer):
-    last_seq: int
-
-
-class Tips(Answer):
-    """Where rooms' logs end; a client that is behind asks with `room.replay`."""
-
-    rooms: dict[str, Tip]

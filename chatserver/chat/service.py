@@ -2,23 +2,26 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, Protocol, TypeAlias
 from uuid import UUID, uuid4
 
 import structlog
 
 from chatserver.chat import policies
-from chatserver.chat.errors import MessageNotFoundError
+from chatserver.chat.errors import MessageNotFoundError, SlowModeError
 from chatserver.chat.events import Draft, Outcome, created, message_members
-from chatserver.chat.repository import ChatRepository
+from chatserver.chat.repository import ChatRepository, shaped
 from chatserver.chat.schemas import (
     ListMessages,
+    ListThread,
     MessageOut,
     MessageRef,
     Messages,
     PostMessage,
     SendMessage,
     Sent,
+    Thread,
 )
 from chatserver.chat.writer import MessageWriter
 from chatserver.kernel.errors import (
@@ -30,10 +33,22 @@ from chatserver.kernel.errors import (
 from chatserver.kernel.events import Committed
 from chatserver.kernel.opening import Open
 from chatserver.kernel.principal import Principal
-from chatserver.rooms.errors import NotARoomMemberError, RoomNotFoundError
+from chatserver.rooms import policies as room_policies
+from chatserver.rooms.errors import (
+    NotARoomMemberError,
+    RoomArchivedError,
+    RoomMutedError,
+    RoomNotFoundError,
+    RoomReadOnlyError,
+)
+from chatserver.rooms.models import Member, Room
 from chatserver.rooms.service import People, RoomService
 
 log = structlog.get_logger()
+
+# `ChatService.list` hides the type of that name.
+_Found: TypeAlias = list[dict[str, Any]]
+_Shaped: TypeAlias = list[MessageOut]
 
 _REFUSALS: dict[str, type[DomainError]] = {
     refusal.code: refusal
@@ -42,8 +57,25 @@ _REFUSALS: dict[str, type[DomainError]] = {
         NotARoomMemberError,
         MessageNotFoundError,
         IdempotencyConflictError,
+        RoomArchivedError,
+        RoomMutedError,
+        RoomReadOnlyError,
+        SlowModeError,
     )
 }
+
+
+class Attachments(Protocol):
+    """Where files are: it knows which of them may be sent."""
+
+    async def check(
+        self, principal: Principal, room_id: UUID, attachments: Sequence[dict[str, Any]]
+    ) -> list[dict[str, Any]]:
+        """Give attachments as they are kept; raise where a file is not there, or not the caller's.
+
+        Called only when one of them has a `file_id`.
+        """
+        ...
 
 
 class Announcer:
@@ -100,6 +132,8 @@ class ChatService:
         repository: ChatRepository,
         rooms: Open[RoomService],
         people: Open[People],
+        attachments: Attachments | None = None,
+        screen: policies.Screen | None = None,
         characters: int,
         octets: int,
     ) -> None:
@@ -107,6 +141,8 @@ class ChatService:
         self._repository = repository
         self._rooms = rooms
         self._people = people
+        self._attachments = attachments
+        self._screen = screen
         self._characters = characters
         self._octets = octets
 
@@ -137,26 +173,51 @@ class ChatService:
         return await self._store(principal, complete, user_id=sender, sender_id=command.sender_id)
 
     async def list(self, principal: Principal, command: ListMessages) -> Messages:
-        if command.after_seq is not None and command.before_seq is not None:
-            raise PayloadInvalidError.of("before_seq", "can't stand beside after_seq")
+        _refuse_both_ends(command)
         async with self._rooms() as rooms:
             room, me = await rooms.visible(principal, command.room_id)
         found = await self._repository.messages(
             room.id,
-            floor=max(room.min_seq, me.min_seq if me is not None else 1),
+            floor=room_policies.floor(room, me),
             after=command.after_seq,
             before=command.before_seq,
             limit=command.limit + 1,
         )
-        has_more = len(found) > command.limit
-        if has_more:
-            found = found[: command.limit] if command.after_seq is not None else found[1:]
-        return Messages.model_construct(
-            items=[shaped(members) for members in found], has_more=has_more
-        )
+        return await self._page(principal, found, command)
 
     async def get(self, principal: Principal, command: MessageRef) -> MessageOut:
-        found = await self._repository.message(principal.client_id, command.message_id)
+        found, _, _ = await self._visible(principal, command.message_id)
+        [shown] = await self._shown(principal, [found])
+        return shown
+
+    async def thread(self, principal: Principal, command: ListThread) -> Thread:
+        """Give a message and the replies below it; of a reply, those of the thread it is in.
+
+        Raises:
+            MessageNotFoundError, PayloadInvalidError
+        """
+        _refuse_both_ends(command)
+        found, room, me = await self._visible(principal, command.message_id)
+        if found["thread_id"] is not None:
+            found, room, me = await self._visible(principal, UUID(found["thread_id"]))
+        replies = await self._repository.thread(
+            UUID(found["id"]),
+            floor=room_policies.floor(room, me),
+            after=command.after_seq,
+            before=command.before_seq,
+            limit=command.limit + 1,
+        )
+        page = await self._page(principal, replies, command, forward=command.before_seq is None)
+        [root] = await self._shown(principal, [found])
+        return Thread.model_construct(
+            message=root, items=page.items, has_more=page.has_more, count=found["reply_count"]
+        )
+
+    async def _visible(
+        self, principal: Principal, message_id: UUID
+    ) -> tuple[dict[str, Any], Room, Member | None]:
+        """Read a message that the caller may read."""
+        found = await self._repository.message(principal.client_id, message_id)
         if found is None:
             raise MessageNotFoundError
         try:
@@ -164,9 +225,31 @@ class ChatService:
                 room, me = await rooms.visible(principal, UUID(found["room_id"]))
         except (RoomNotFoundError, NotARoomMemberError) as error:
             raise MessageNotFoundError from error
-        if found["seq"] < max(room.min_seq, me.min_seq if me is not None else 1):
+        if found["seq"] < room_policies.floor(room, me):
             raise MessageNotFoundError
-        return shaped(found)
+        return found, room, me
+
+    async def _page(
+        self,
+        principal: Principal,
+        found: _Found,
+        command: ListMessages | ListThread,
+        *,
+        forward: bool | None = None,
+    ) -> Messages:
+        """Make a page of up to `limit` messages of what was read, which is one more if there is."""
+        if forward is None:
+            forward = command.after_seq is not None
+        has_more = len(found) > command.limit
+        if has_more:
+            found = found[: command.limit] if forward else found[1:]
+        return Messages.model_construct(
+            items=await self._shown(principal, found), has_more=has_more
+        )
+
+    async def _shown(self, principal: Principal, found: _Found) -> _Shaped:
+        user_id = principal.user_id if principal.is_user else None
+        return await self._repository.shown(user_id, found)
 
     async def _store(
         self,
@@ -192,7 +275,21 @@ class ChatService:
             attachments=command.attachments,
             mentions=list(dict.fromkeys(command.mentions)),
             metadata=command.metadata,
+            silent=command.silent,
         )
+        if self._attachments is not None and any("file_id" in each for each in draft.attachments):
+            try:
+                files = await self._attachments.check(principal, draft.room_id, draft.attachments)
+            except DomainError:
+                # A file may have gone since; what was stored with it then is the answer now.
+                first = await self._repository.sent_before(draft)
+                if first is None:
+                    raise
+                [shown] = await self._shown(principal, [first])
+                return Sent.model_construct(message=shown, duplicate=True)
+            draft = replace(draft, attachments=files)
+        if self._screen is not None:
+            draft = await self._screened(self._screen, draft)
         outcome = await self._writer.write(draft)
         if outcome.outcome == "stored":
             return Sent.model_construct(
@@ -201,16 +298,25 @@ class ChatService:
         if outcome.outcome == "duplicate" and outcome.message_id is not None:
             first = await self._repository.message(draft.client_id, outcome.message_id)
             if first is not None:
-                return Sent.model_construct(message=shaped(first), duplicate=True)
+                [shown] = await self._shown(principal, [first])
+                return Sent.model_construct(message=shown, duplicate=True)
             raise MessageNotFoundError
         if outcome.outcome == RoomNotFoundError.code and principal.is_master and is_user:
             # The application may know that the room is there: what it names is no member of it.
             async with self._rooms() as rooms:
                 await rooms.visible(principal, command.room_id)
             raise NotARoomMemberError
-        raise _REFUSALS[outcome.outcome]
+        raise _REFUSALS[outcome.outcome](retry_after_ms=outcome.wait_ms)
+
+    async def _screened(self, screen: policies.Screen, draft: Draft) -> Draft:
+        screened = await screen.check(draft.client_id, draft.room_id, draft.content)
+        if screened.flagged_by:
+            # Before the message: none that was stored goes unflagged, whatever dies in between.
+            await screen.flag(draft.client_id, draft.room_id, draft.message_id, screened.flagged_by)
+        # The hash stays that of what was sent, so that a retry is known again.
+        return replace(draft, content=screened.content)
 
 
-def shaped(members: dict[str, Any]) -> MessageOut:
-    """Give a message that is known to have the right shape: no second validation on a hot path."""
-    return MessageOut.model_construct(**members)
+def _refuse_both_ends(command: ListMessages | ListThread) -> None:
+    if command.after_seq is not None and command.before_seq is not None:
+        raise PayloadInvalidError.of("before_seq", "can't stand beside after_seq")

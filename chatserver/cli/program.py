@@ -8,6 +8,7 @@ from chatserver.cli import clients, database, documents, secrets, users
 from chatserver.cli.check import check
 from chatserver.cli.dev import dev
 from chatserver.cli.parts import scheduler, serve, worker
+from chatserver.cli.transfer import export, import_
 from chatserver.infra.migrations import MigrationError
 from chatserver.settings import SettingsError
 
@@ -27,6 +28,8 @@ program.command()(check)
 program.add_typer(clients.group, name="client")
 program.add_typer(users.group, name="user")
 program.add_typer(secrets.group, name="secrets")
+program.command()(export)
+program.command(name="import")(import_)
 program.command()(documents.openapi)
 program.command()(documents.asyncapi)
 program.command(hidden=True)(documents.docs)

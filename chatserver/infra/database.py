@@ -7,7 +7,7 @@ from typing import Final
 
 import asyncpg
 import orjson
-from sqlalchemy import make_url
+from sqlalchemy import make_url, text
 from sqlalchemy.exc import DBAPIError, InterfaceError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import (
@@ -101,6 +101,33 @@ class Database:
         """Close every connection, without waiting for the hopeless ones."""
         await asyncio.gather(self._reads.close(), self._writes.close())
         await self.engine.dispose()
+
+
+class OneSession:
+    """The connection of one session, for statements that are written for raw connections.
+
+    What they read is of the session's own transaction.
+    """
+
+    def __init__(self, session: AsyncSession) -> None:
+        self._session = session
+
+    async def freeze(self) -> None:
+        """Have all that is read from now on be of one moment; only as the very first statement."""
+        await self._session.execute(
+            text("set transaction isolation level repeatable read, read only")
+        )
+
+    async def fast(self) -> "asyncpg.Connection[asyncpg.Record]":
+        connection = await self._session.connection()
+        raw: asyncpg.Connection[asyncpg.Record] | None = (
+            await connection.get_raw_connection()
+        ).driver_connection
+        assert raw is not None  # noqa: S101 - the session holds it
+        return raw
+
+    async def writing(self) -> "asyncpg.Connection[asyncpg.Record]":
+        return await self.fast()
 
 
 @contextmanager

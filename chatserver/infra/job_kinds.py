@@ -27,8 +27,10 @@ TRIM_RECORDS: Final = JobKind("records.trim", "sweep")
 # Goes on where it stood: tried for days rather than given up.
 ERASE_USER: Final = JobKind("users.erase", "sweep", deadline_s=3600.0, max_attempts=1000)
 RETAIN: Final = JobKind("messages.retain", "sweep", deadline_s=3600.0)
+CHECK_FILE: Final = JobKind("files.check", "sweep", deadline_s=300.0, max_attempts=20)
+SWEEP_FILES: Final = JobKind("files.sweep", "sweep")
 DISPATCH_OUTBOX: Final = "outbox.dispatch"
 KINDS: Final = {
     kind.name: kind
-    for kind in (DEACTIVATE_ROOMS, RECHECK_ROOMS, PURGE_ROOM, TRIM_RECORDS, ERASE_USER, RETAIN)
+    for kind in (DEACTIVATE_ROOMS, RECHECK_ROOMS, PURGE_ROOM, TRIM_RECORDS, ERASE_USER, RETAIN, CHECK_FILE, SWEEP_FILES)
 }

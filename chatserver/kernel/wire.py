@@ -61,9 +61,14 @@ class Empty(Answer):
     """An answer without content."""
 
 
-def _ascii_name(value: str) -> str:
+def is_external_id(value: str) -> bool:
+    """Tell whether a text may be a client's own name for something."""
     # `$` would let a trailing newline pass, and pydantic's own engine differs from `re` in places.
-    if _EXTERNAL_ID.fullmatch(value) is None:
+    return _EXTERNAL_ID.fullmatch(value) is not None
+
+
+def _ascii_name(value: str) -> str:
+    if not is_external_id(value):
         msg = "must be 1 to 128 characters of A-Z a-z 0-9 . _ : @ + -"
         raise ValueError(msg)
     return value

@@ -77,6 +77,7 @@ class Eraser:
         for _ in range(ROUNDS):
             if not await self._walk(erasure, after):
                 return
+            await self._take_back(erasure)
             await self._forget_answers(erasure)
             if await self._finish(erasure):
                 return
@@ -160,6 +161,12 @@ class Eraser:
         if forgotten:
             async with self._open_work() as work:
                 await PrivacyRepository(work.session).count(erasure.id, "answers", forgotten)
+
+    async def _take_back(self, erasure: Erasure) -> None:
+        done = MESSAGES
+        while done:
+            async with self._open_work() as work:
+                done = await PrivacyRepository(work.session).scrub_reactions(erasure, MESSAGES)
 
     async def _finish(self, erasure: Erasure) -> bool:
         """Delete the person and sign the report. False: there are new seats, walk again."""

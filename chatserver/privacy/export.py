@@ -28,7 +28,7 @@ class Exporter:
         self._users = users
 
     async def export(self, principal: Principal, command: PersonPath) -> Lines:
-        """Begin an export: a profile, then keys, memberships and messages, one JSON a line.
+        """Begin an export: profile, keys, memberships, bans, reactions, messages, one JSON a line.
 
         Raises:
             UserNotFoundError: unknown, or not the caller's own.
@@ -38,11 +38,12 @@ class Exporter:
             privacy = PrivacyRepository(work.session)
             keys = await privacy.keys(user.client_id, user.id)
             seats = await privacy.seats(user.client_id, user.id)
+            bans = await privacy.bans(user.client_id, user.id)
             work.audit(user.client_id, principal, "user.export", f"user:{user.external_id}")
-        return Lines.of(self._lines(user, keys, seats))
+        return Lines.of(self._lines(user, {"key": keys, "membership": seats, "ban": bans}))
 
     async def _lines(
-        self, user: User, keys: list[dict[str, Any]], seats: list[dict[str, Any]]
+        self, user: User, small: dict[str, list[dict[str, Any]]]
     ) -> AsyncIterator[bytes]:
         yield _line(
             "profile",
@@ -55,10 +56,11 @@ class Exporter:
                 "updated_at": user.updated_at,
             },
         )
-        for key in keys:
-            yield _line("key", key)
-        for seat in seats:
-            yield _line("membership", seat)
+        for kind, rows in small.items():
+            for row in rows:
+                yield _line(kind, row)
+        async for line in self._reactions(user):
+            yield line
         after: UUID | None = None
         while True:
             async with self._open_work() as work:
@@ -80,9 +82,28 @@ class Exporter:
             for message in found:
                 message["metadata"] = message.pop("details")
                 yield _line("message", message)
+            edited = [message["id"] for message in found if message["edited_at"] is not None]
+            if edited:
+                async with self._open_work() as work:
+                    past = await PrivacyRepository(work.session).past_versions(edited)
+                for version in past:
+                    yield _line("past_version", version)
             if len(found) < MESSAGES:
                 return
             place = (found[-1]["room_id"], found[-1]["seq"])
+
+    async def _reactions(self, user: User) -> AsyncIterator[bytes]:
+        place: tuple[UUID | None, str] = (None, "")
+        while True:
+            async with self._open_work() as work:
+                found = await PrivacyRepository(work.session).reactions(
+                    user.client_id, user.id, after=place, limit=MESSAGES
+                )
+            for reaction in found:
+                yield _line("reaction", reaction)
+            if len(found) < MESSAGES:
+                return
+            place = (found[-1]["message_id"], found[-1]["emoji"])
 
 
 def _line(kind: str, members: dict[str, Any]) -> bytes:

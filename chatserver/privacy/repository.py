@@ -14,60 +14,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from chatserver.infra.audit import AuditRow
+from chatserver.privacy import reach
 from chatserver.privacy.models import Erasure
 from chatserver.users.models import User
 
-# Everything that a person left in others' reach, table by table. A test holds this list against the
-# schema: a new column that may hold something of a person has to be decided about.
-_MESSAGES: Final = text("""
-update message set content = '', partial_content = null, error_message = null, context = null,
-  attachments = '[]', mentions = '[]', details = '{"erased": true}', sender_id = null,
-  sender_key = 'erased', client_msg_id = id::text, body_hash = '', reply_to = null, pinned = false,
-  edited_at = null, deleted_at = coalesce(deleted_at, clock_timestamp())
-where id = any (array(
-  select id from message
-  where client_id = :client and room_id = any (:rooms) and sender_key = :key limit :limit))
-""")
-_MENTIONS: Final = text("""
-update message set mentions = mentions - cast(:name as text)
-where client_id = :client and room_id = any (:rooms) and seq between :low and :high
-  and mentions ? cast(:name as text)
-""")
-# `messages.erased` keeps the name: without it no device would know what to purge.
-_EVENTS: Final = text("""
-update room_event e set
-  actor_id = case when e.actor_type = 'user' and e.actor_id = :name then null else e.actor_id end,
-  data = case when e.data is null then null else
-    e.data
-    || case when e.data ->> 'user_id' = :name then '{"user_id": null}'::jsonb else '{}' end
-    || case when e.data -> 'user_ids' ? cast(:name as text)
-         then jsonb_build_object('user_ids', (e.data -> 'user_ids') - cast(:name as text))
-         else '{}' end
-    end
-where client_id = :client and room_id = any (:rooms) and seq between :low and :high
-  and type <> 'messages.erased'
-  and ((actor_type = 'user' and actor_id = :name) or data ->> 'user_id' = :name
-    or data -> 'user_ids' ? cast(:name as text))
-""")
-_ROOMS: Final = text("""
-update room set created_by = null
-where client_id = :client and id = any (:rooms) and created_by = :name
-""")
-_OUTBOX: Final = text("""
-update outbox set
-  data = case when data ->> 'user_id' = :name then data || '{"user_id": null}' else data end,
-  actor_id = case when actor_type = 'user' and actor_id = :name then null else actor_id end
-where client_id = :client
-  and (data ->> 'user_id' = :name or (actor_type = 'user' and actor_id = :name))
-""")
-_AUDIT: Final = text("""
-update audit set
-  actor = case when actor = :whose then 'user:erased' else actor end,
-  address = case when actor = :whose then null else address end,
-  subject = case when subject = :whose then 'user:erased' else subject end,
-  details = case when actor = :whose or subject = :whose then '{}' else details end
-where client_id = :client and (actor = :whose or subject = :whose)
-""")
 _PAGE_OF_ROOMS: Final = text("""
 select id, last_seq, deleted_at is null as is_live from room
 where client_id = :client and (cast(:after as uuid) is null or id > :after) order by id limit :limit
@@ -93,17 +43,31 @@ update erasure set counts = counts || jsonb_build_object(cast(:what as text),
 where id = :erasure
 """)
 _SENT: Final = text("""
-select room_id, seq, id, content, attachments, mentions, details, reply_to, edited_at, deleted_at,
-  created_at
+select room_id, seq, id, content, attachments, mentions, details, reply_to, silent, edited_at,
+  deleted_at, created_at
 from message where client_id = :client and room_id = any (:rooms) and sender_key = :key
   and (cast(:room as uuid) is null or (room_id, seq) > (:room, :seq))
 order by room_id, seq limit :limit
 """)
 _SEATS: Final = text("""
 select m.room_id, r.type as room_type, r.title, m.role, m.joined_at, m.read_seq, m.is_muted,
-  m.is_favorite, m.notification_level
+  m.is_favorite, m.notification_level, m.marked_unread, m.muted_until, m.last_sent_at
 from member m join room r on r.id = m.room_id
 where m.client_id = :client and m.user_id = :user order by m.room_id
+""")
+_REACTED: Final = text("""
+select message_id, emoji, created_at from reaction
+where client_id = :client and user_id = :user
+  and (cast(:message as uuid) is null or (message_id, emoji) > (:message, :emoji))
+order by message_id, emoji limit :limit
+""")
+_EDITED: Final = text("""
+select e.message_id, e.version, e.content, e.replaced_at from message_edit e
+where e.message_id = any (:messages) order by e.message_id, e.version
+""")
+_BANS: Final = text("""
+select room_id, until, reason, created_at from room_ban
+where client_id = :client and user_id = :user order by room_id
 """)
 _KEYS: Final = text("""
 select kid, device_id, scopes, status, created_at, last_seen_at, abs_expires_at
@@ -184,20 +148,29 @@ class PrivacyRepository:
     async def scrub_messages(self, erasure: Erasure, rooms: Sequence[UUID], limit: int) -> int:
         """Overwrite up to `limit` of the person's messages; the row and its place stay."""
         values = self._of(erasure) | {"rooms": list(rooms), "limit": limit}
-        return await self._counted(erasure.id, "messages", _MESSAGES, values)
+        found = await self._session.execute(reach.FIND_MESSAGES, values)
+        values["messages"] = list(found.scalars())
+        for statement in reach.OF_MESSAGES:
+            await self._session.execute(statement, values)
+        return await self._counted(erasure.id, "messages", reach.MESSAGES, values)
+
+    async def scrub_reactions(self, erasure: Erasure, limit: int) -> int:
+        """Take back up to `limit` of the person's reactions; how many messages had any."""
+        values = self._of(erasure) | {"limit": limit}
+        return await self._counted(erasure.id, "reactions", reach.REACTIONS, values)
 
     async def scrub_slice(
         self, erasure: Erasure, rooms: Sequence[UUID], low: int, high: int
     ) -> None:
         """Take the name out of mentions and log rows of a slice."""
         values = self._of(erasure) | {"rooms": list(rooms), "low": low, "high": high}
-        await self._counted(erasure.id, "mentions", _MENTIONS, values)
-        await self._counted(erasure.id, "log_rows", _EVENTS, values)
+        await self._counted(erasure.id, "mentions", reach.MENTIONS, values)
+        await self._counted(erasure.id, "log_rows", reach.EVENTS, values)
 
     async def scrub_rooms(self, erasure: Erasure, rooms: Sequence[UUID]) -> None:
-        await self._counted(
-            erasure.id, "rooms_created", _ROOMS, self._of(erasure) | {"rooms": list(rooms)}
-        )
+        values = self._of(erasure) | {"rooms": list(rooms)}
+        await self._counted(erasure.id, "rooms_created", reach.ROOMS, values)
+        await self._session.execute(reach.NAMED, values)
 
     async def pass_room(self, erasure_id: UUID, room_id: UUID) -> None:
         await self._session.execute(
@@ -212,8 +185,10 @@ class PrivacyRepository:
     async def scrub_records(self, erasure: Erasure) -> None:
         """Take the person out of the audit log and out of what waits for later reactions."""
         values = self._of(erasure) | {"whose": f"user:{erasure.external_id}"}
-        await self._counted(erasure.id, "audit_entries", _AUDIT, values)
-        await self._session.execute(_OUTBOX, values)
+        await self._counted(erasure.id, "audit_entries", reach.AUDIT, values)
+        await self._session.execute(reach.OUTBOX, values)
+        await self._counted(erasure.id, "invites", reach.INVITES, values)
+        await self._counted(erasure.id, "flags", reach.FLAGS, values)
 
     async def count(self, erasure_id: UUID, what: str, n: int) -> None:
         await self._session.execute(_COUNT, {"erasure": erasure_id, "what": what, "n": n})
@@ -296,6 +271,31 @@ class PrivacyRepository:
 
     async def seats(self, client_id: UUID, user_id: UUID) -> list[dict[str, Any]]:
         found = await self._session.execute(_SEATS, {"client": client_id, "user": user_id})
+        return [dict(row) for row in found.mappings()]
+
+    async def reactions(
+        self, client_id: UUID, user_id: UUID, *, after: tuple[UUID | None, str], limit: int
+    ) -> list[dict[str, Any]]:
+        """Read what a person reacted to, in some lasting order."""
+        found = await self._session.execute(
+            _REACTED,
+            {
+                "client": client_id,
+                "user": user_id,
+                "message": after[0],
+                "emoji": after[1],
+                "limit": limit,
+            },
+        )
+        return [dict(row) for row in found.mappings()]
+
+    async def past_versions(self, messages: Sequence[UUID]) -> list[dict[str, Any]]:
+        """Read what some messages said before they were edited."""
+        found = await self._session.execute(_EDITED, {"messages": list(messages)})
+        return [dict(row) for row in found.mappings()]
+
+    async def bans(self, client_id: UUID, user_id: UUID) -> list[dict[str, Any]]:
+        found = await self._session.execute(_BANS, {"client": client_id, "user": user_id})
         return [dict(row) for row in found.mappings()]
 
     async def keys(self, client_id: UUID, user_id: UUID) -> list[dict[str, Any]]:

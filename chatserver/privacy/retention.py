@@ -45,6 +45,9 @@ returning r.min_seq
 _DELETE_MESSAGES: Final = text(
     "delete from message where client_id = :client and room_id = :room and seq < :floor"
 )
+_DELETE_MENTIONS: Final = text(
+    "delete from mention where client_id = :client and room_id = :room and seq < :floor"
+)
 _DELETE_FACTS: Final = text(
     "delete from room_event where client_id = :client and room_id = :room and seq < :floor"
 )
@@ -86,5 +89,6 @@ class Keeper:
                     return removed
                 values = {"client": client_id, "room": room_id, "floor": floor}
                 await work.session.execute(_DELETE_MESSAGES, values)
+                await work.session.execute(_DELETE_MENTIONS, values)
                 done = await work.session.execute(_DELETE_FACTS, values)
                 removed += int(done.rowcount)  # type: ignore[attr-defined]  # of a delete

@@ -37,6 +37,7 @@ class Receiver(Protocol):
     def on_reference(self, room_id: UUID, seq: int, only: UUID | None) -> None: ...
     def on_closing(self, closing: Closing) -> None: ...
     def on_changes(self, changes: Changes) -> None: ...
+    def on_typing(self, origin: bytes, room_id: UUID, report: bytes) -> None: ...
 
 
 @dataclass(slots=True)
@@ -108,6 +109,12 @@ class Bus:
             self.publisher.counters.spared += len(facts)
         else:
             self.publisher.publish(facts)
+
+    def report_typing(self, room_id: UUID, report: bytes) -> None:
+        """Tell the other nodes that show a room about who types there."""
+        self.publisher.put(
+            self._room(room_id), self.publisher.seal.close(Kind.TYPING, room_id.bytes, report)
+        )
 
     def retain_room(self, room_id: UUID) -> None:
         self._channels.retain(self._room(room_id))
@@ -317,5 +324,7 @@ def _hand_on(receiver: Receiver, opened: Opened, only: UUID | None) -> None:
         receiver.on_reference(room_id, seq, only)
     elif opened.kind is Kind.CLOSING:
         receiver.on_closing(envelope.read_closing(body))
+    elif opened.kind is Kind.TYPING:
+        receiver.on_typing(opened.origin, opened.target, body)
     else:
         receiver.on_changes(envelope.read_changes(opened.kind, body))

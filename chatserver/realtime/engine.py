@@ -31,6 +31,7 @@ from chatserver.realtime.standing import oldest_tokens
 from chatserver.realtime.store import Store
 from chatserver.realtime.tips import Tips
 from chatserver.realtime.tracked import Claim, TrackedConnection, Tracker
+from chatserver.realtime.typists import Typists
 from chatserver.realtime.watching import Reload, Watchers
 
 log = structlog.get_logger(__name__)
@@ -109,6 +110,11 @@ class Realtime:
         self._store = store
         self._tracker = Tracker(node_id)
         self.tips = Tips(recovery=self.recovery, namespace=views.whole, clock=clock)
+        self.typists = Typists(
+            self.hub, namespace=views.whole, send=self.bus.report_typing, clock=clock
+        )
+        self.recovery.spoke = self.typists.spoke
+        self.on_typing = self.typists.hear
         self.presence = None if store is None else Presence(store)
         self.watchers = None if self.presence is None else Watchers(self.presence, clock)
         self._clock = clock
@@ -179,6 +185,7 @@ class Realtime:
 
     async def _end_parts(self) -> None:
         self.tips.stop()
+        self.typists.close()
         await self.server.shutdown()
         if self.restorer is not None:
             await self.restorer.stop()
@@ -330,6 +337,7 @@ class Realtime:
             self.presence.enter(connection)
 
     def leave(self, connection: Connection) -> None:
+        self.typists.leave(connection)
         if self.presence is not None and self.watchers is not None:
             self.presence.leave(connection)
             self.watchers.forget(connection)

@@ -42,6 +42,7 @@ class Kind(IntEnum):
     HEARTBEAT = 6
     HELLO = 7
     WELCOME = 8
+    TYPING = 9
 
 
 class ForgedError(Exception):

@@ -53,6 +53,7 @@ class Recovery:
         self.loads = 0
         self.tick = 0
         self.shown: Callable[[Committed], None] = lambda _: None
+        self.spoke: Callable[[Committed], None] = lambda _: None
         # Makes sure that the node hears of a room from now on, and of what it missed until then.
         self.follow: Callable[[list[UUID]], Coroutine[Any, Any, None]] | None = None
         self._end = end
@@ -127,6 +128,7 @@ class Recovery:
             fact, self.views.of(fact), lambda namespace: in_room(stream, namespace)
         )
         self.shown(fact)
+        self.spoke(fact)
         for listener in self._local(effect.left):
             self._note(listener, stream.room_id, fact.seq, entered=False)
             self.hub.leave(listener, stream.room_id)

@@ -27,6 +27,12 @@ class Running:
     async def unwatch(self, room_id: UUID) -> None:
         await self._engine().unwatch(room_id)
 
+    async def start_typing(self, room_id: UUID) -> bool:
+        return self._engine().typists.start(current(), room_id)
+
+    async def stop_typing(self, room_id: UUID) -> None:
+        self._engine().typists.stop(current(), room_id)
+
     async def set_presence(self, status: str) -> None:
         await self._engine().set_presence(status)
 

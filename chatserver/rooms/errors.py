@@ -45,6 +45,36 @@ class MemberNotFoundError(DomainError):
     title = "There is no such member in this room."
 
 
+class RoomArchivedError(DomainError):
+    kind = ErrorKind.CONFLICT
+    code = "room.archived"
+    title = "The room is archived: it can be read, and nothing else."
+
+
+class RoomReadOnlyError(DomainError):
+    kind = ErrorKind.FORBIDDEN
+    code = "room.read_only"
+    title = "Your role may only read in this room."
+
+
+class RoomMutedError(DomainError):
+    kind = ErrorKind.FORBIDDEN
+    code = "room.muted"
+    title = "You were muted in this room."
+
+
+class RoomBannedError(DomainError):
+    kind = ErrorKind.FORBIDDEN
+    code = "room.banned"
+    title = "You were banned from this room."
+
+
+class BanNotFoundError(DomainError):
+    kind = ErrorKind.NOT_FOUND
+    code = "ban.not_found"
+    title = "This person is not banned from this room."
+
+
 # What every look at a room may be answered, and every change of it.
 SEEN: Final = (RoomNotFoundError, NotARoomMemberError)
 CHANGED: Final = (*SEEN, RoleMissingError)

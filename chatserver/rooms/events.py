@@ -1,12 +1,14 @@
 """The facts that rooms announce."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
+from chatserver.kernel.clock import rfc3339
 from chatserver.kernel.events import NO_EFFECT, Actor, Effect, Fact
 from chatserver.kernel.principal import Principal
-from chatserver.kernel.wire import Answer, left_out
+from chatserver.kernel.wire import Answer, Timestamp, left_out
 from chatserver.rooms.models import Member, Room
 from chatserver.rooms.schemas import Me, RoomOut
 
@@ -36,6 +38,7 @@ class MemberData(Answer):
     user_ids: list[str] | None = left_out()
     role: str | None = left_out()
     members_count: int
+    muted_until: Timestamp | None = left_out()
 
 
 def actor_of(principal: Principal) -> Actor:
@@ -58,6 +61,9 @@ def room_members(room: Room, generation: int) -> dict[str, Any]:
         "metadata": room.details,
         "is_active": room.is_active,
         "members_count": room.members_count,
+        "slow_mode_s": room.slow_mode_s,
+        "post_role": room.post_role,
+        "archived_at": room.archived_at,
         "created_by": room.created_by,
         "epoch": f"{generation}.{room.epoch}",
         "min_seq": room.min_seq,
@@ -66,7 +72,15 @@ def room_members(room: Room, generation: int) -> dict[str, Any]:
         "deactivated_at": room.deactivated_at,
         "created_at": room.created_at,
         "updated_at": room.updated_at,
+        "support": support_of(room.type, room.assignee, room.closed_at),
     }
+
+
+def support_of(room_type: str, assignee: str | None, closed_at: Any) -> dict[str, Any] | None:  # noqa: ANN401 - a moment, or one as text
+    """Give what only a support room has; None where it is left out."""
+    if room_type != "support":
+        return None
+    return {"assignee_id": assignee, "closed_at": closed_at}
 
 
 def room_data(room: Room, generation: int) -> dict[str, Any]:
@@ -109,6 +123,7 @@ def member_fact(
     people: Sequence[tuple[UUID, str]],
     *,
     role: str | None,
+    muted_until: datetime | None = None,
     effect: Effect = NO_EFFECT,
     sequenced: bool = True,
 ) -> Fact:
@@ -120,6 +135,8 @@ def member_fact(
     if role is not None:
         data["role"] = role
     data["members_count"] = room.members_count
+    if name == "member.updated":
+        data["muted_until"] = None if muted_until is None else rfc3339(muted_until)
     return Fact(
         type=name,
         client_id=room.client_id,
@@ -140,6 +157,7 @@ def my_seat(room: Room, me: Member) -> Me:
         min_seq=me.min_seq,
         read_seq=me.read_seq,
         unread=max(0, room.msg_no - me.read_msg_no),
+        marked_unread=me.marked_unread,
         is_muted=me.is_muted,
         is_favorite=me.is_favorite,
         notification_level=me.notification_level,

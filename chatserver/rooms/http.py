@@ -5,15 +5,25 @@ from typing import Final
 from chatserver.kernel.opening import Open
 from chatserver.kernel.paging import Page
 from chatserver.kernel.principal import Principal, Scope
-from chatserver.rooms.errors import CHANGED, SEEN, MemberNotFoundError, RoomFullError
+from chatserver.rooms.errors import (
+    CHANGED,
+    SEEN,
+    MemberNotFoundError,
+    RoomArchivedError,
+    RoomBannedError,
+    RoomFullError,
+)
 from chatserver.rooms.members import MemberService
+from chatserver.rooms.sanctions import SanctionService
 from chatserver.rooms.schemas import (
     AddMembers,
+    BanOut,
     Deleted,
     ExternalRoomRef,
     InviteMembers,
     Joined,
     ListAllRooms,
+    ListBans,
     ListMembers,
     MemberOut,
     PutMember,
@@ -27,9 +37,15 @@ from chatserver.users.errors import UserNotFoundError
 
 
 class RoomsHttp:
-    def __init__(self, rooms: Open[RoomService], members: Open[MemberService]) -> None:
+    def __init__(
+        self,
+        rooms: Open[RoomService],
+        members: Open[MemberService],
+        sanctions: Open[SanctionService],
+    ) -> None:
         self._rooms = rooms
         self._members = members
+        self._sanctions = sanctions
 
     @operation("room.list_all", ListAllRooms, Page[RoomOut], callers=MASTER)
     async def list_all(self, principal: Principal, request: ListAllRooms) -> Page[RoomOut]:
@@ -60,7 +76,7 @@ class RoomsHttp:
         AddMembers,
         Joined,
         scope=Scope.ROOMS_WRITE,
-        errors=(*CHANGED, UserNotFoundError, RoomFullError),
+        errors=(*CHANGED, UserNotFoundError, RoomFullError, RoomArchivedError, RoomBannedError),
     )
     async def add(self, principal: Principal, request: AddMembers) -> Joined:
         """Add up to 1,000 people; whoever is a member already stays as is."""
@@ -75,7 +91,7 @@ class RoomsHttp:
         PutMember,
         Joined,
         scope=Scope.ROOMS_WRITE,
-        errors=(*CHANGED, UserNotFoundError, RoomFullError),
+        errors=(*CHANGED, UserNotFoundError, RoomFullError, RoomArchivedError, RoomBannedError),
     )
     async def put(self, principal: Principal, request: PutMember) -> Joined:
         """Add one person; oneself to join a public channel."""
@@ -95,9 +111,16 @@ class RoomsHttp:
         async with self._members() as members:
             return await members.update(principal, request)
 
+    @operation("ban.list", ListBans, Page[BanOut], scope=Scope.ROOMS_WRITE, errors=CHANGED)
+    async def bans(self, principal: Principal, request: ListBans) -> Page[BanOut]:
+        """List who is banned from a room. Moderators may."""
+        async with self._sanctions() as sanctions:
+            return await sanctions.bans(principal, request)
+
 
 _ROOM = "/rooms/{room_id}"
 _MEMBER = _ROOM + "/members/{user_id}"
+_BAN = _ROOM + "/bans/{user_id}"
 ROUTES: Final = (
     Route(method="POST", path="/rooms", operation="room.create", status=201),
     Route(method="GET", path="/rooms", operation="room.list"),
@@ -115,4 +138,9 @@ ROUTES: Final = (
     Route(method="PUT", path=_MEMBER, operation="member.put"),
     Route(method="PATCH", path=_MEMBER, operation="member.update"),
     Route(method="DELETE", path=_MEMBER, operation="room.remove"),
+    Route(method="PUT", path=_MEMBER + "/mute", operation="room.mute"),
+    Route(method="DELETE", path=_MEMBER + "/mute", operation="room.unmute"),
+    Route(method="GET", path=_ROOM + "/bans", operation="ban.list"),
+    Route(method="PUT", path=_BAN, operation="room.ban"),
+    Route(method="DELETE", path=_BAN, operation="room.unban"),
 )

@@ -14,6 +14,8 @@ from chatserver.rooms.errors import (
     MemberNotFoundError,
     NotARoomMemberError,
     RoleMissingError,
+    RoomArchivedError,
+    RoomBannedError,
     RoomDeactivatedError,
     RoomFullError,
     RoomNotFoundError,
@@ -81,6 +83,28 @@ class MemberService:
             room, [(found[name], name) for name in people], command.role, actor_of(principal)
         )
 
+    async def behind_invite(
+        self, principal: Principal, room_id: UUID
+    ) -> tuple[Room, Member | None]:
+        """Find a room whose invite the caller holds, also if it is hidden from strangers."""
+        room = await self._rooms.find(principal.client_id, room_id)
+        if room is None:
+            raise RoomNotFoundError
+        return room, await self._rooms.find_member(room.id, principal.user_id)
+
+    async def come_in(self, principal: Principal, room_id: UUID, role: str) -> Joined:
+        """Let the holder of an invite in; whoever is in already stays as is.
+
+        Raises:
+            RoomNotFoundError, RoomArchivedError, RoomBannedError
+        """
+        room = await self._rooms.lock(principal.client_id, room_id)
+        if room is None:
+            raise RoomNotFoundError
+        return await self._add(
+            room, [(principal.user_id, principal.external_id)], role, actor_of(principal)
+        )
+
     async def leave(self, principal: Principal, command: RoomRef) -> Left:
         room = await self._rooms.lock(principal.client_id, command.room_id)
         if room is None:
@@ -88,7 +112,7 @@ class MemberService:
         me = await self._service.enter(principal, room)
         if me is None:
             raise NotARoomMemberError
-        return await self._dismiss(principal, room, me, principal.external_id, "left")
+        return await self.dismiss(principal, room, me, principal.external_id, "left")
 
     async def remove(self, principal: Principal, command: MemberRef) -> Left:
         """Remove someone below one's own role; removing oneself is leaving."""
@@ -105,13 +129,13 @@ class MemberService:
             room_id=room.id,
             role=target.role,
         )
-        return await self._dismiss(principal, room, target, command.user_id, "removed")
+        return await self.dismiss(principal, room, target, command.user_id, "removed")
 
     async def update(self, principal: Principal, command: UpdateMember) -> MemberOut:
         """Change a role (everyone sees it), or one's own private settings (nobody else does)."""
         is_self = principal.is_user and command.user_id == principal.external_id
         room, me = await self._service.locked(
-            principal, command.room_id, needed="member" if is_self else "moderator"
+            principal, command.room_id, needed="guest" if is_self else "moderator"
         )
         target = await self._member(principal, room, command.user_id)
         private: dict[str, Any] = {
@@ -140,6 +164,7 @@ class MemberService:
                     actor_of(principal),
                     [(target.user_id, command.user_id)],
                     role=command.role,
+                    muted_until=target.muted_until,
                     sequenced=policies.joins_are_logged(room.type, room.members_count),
                 )
             )
@@ -164,6 +189,9 @@ class MemberService:
             raise RoomFullError
         if not new:
             return await self._joined(room, [user for user, _ in people], [])
+        if room.archived_at is not None:
+            raise RoomArchivedError
+        await self._refuse_banned(room, [user for user, _ in new])
         room.members_count += len(new)
         logged = policies.joins_are_logged(room.type, room.members_count)
         for at in range(0, len(new), policies.PEOPLE_PER_FACT):
@@ -185,6 +213,14 @@ class MemberService:
         if not logged:
             self._announce_count(room)
         return await self._joined(room, [user for user, _ in people], [name for _, name in new])
+
+    async def _refuse_banned(self, room: Room, users: Sequence[UUID]) -> None:
+        bans = await self._rooms.bans_among(room.id, users)
+        if bans:
+            now = await self._rooms.now()
+            # Of several the one that ends last: before that all of them can't come in.
+            until = max(ban.until or policies.FOREVER for ban in bans)
+            raise RoomBannedError(retry_after_ms=policies.wait_ms(until, now))
 
     async def _seat(
         self, room: Room, people: Sequence[tuple[UUID, str]], role: str, *, logged: bool
@@ -210,9 +246,10 @@ class MemberService:
             ]
         )
 
-    async def _dismiss(
+    async def dismiss(
         self, principal: Principal, room: Room, member: Member, name: str, reason: str
     ) -> Left:
+        """Take a member out of a room that is locked; `reason` is what `sync` says of it."""
         await self._rooms.remove_member(member, reason)
         room.members_count -= 1
         logged = policies.joins_are_logged(room.type, room.members_count)
@@ -288,6 +325,7 @@ def member_out(member: Member, user: User) -> MemberOut:
         avatar_url=user.avatar_url,
         role=member.role,
         joined_at=member.joined_at,
+        muted_until=member.muted_until,
     )
 
 

@@ -6,10 +6,12 @@ from uuid import UUID
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     ForeignKeyConstraint,
     Index,
     Integer,
+    String,
     UniqueConstraint,
     text,
 )
@@ -36,11 +38,24 @@ class Room(SQLModel, table=True):
             unique=True,
             postgresql_where=text("deleted_at is null"),
         ),
+        Index(
+            "uq_room_pair",
+            "client_id",
+            "pair",
+            unique=True,
+            postgresql_where=text("pair is not null and deleted_at is null"),
+        ),
         Index("ix_room_client_id_created_at", "client_id", "created_at", "id"),
         Index(
             "ix_room_deactivation_check_at",
             "deactivation_check_at",
             postgresql_where=text("deactivation_check_at is not null"),
+        ),
+        Index(
+            "ix_room_support",
+            "client_id",
+            "id",
+            postgresql_where=text("type = 'support' and deleted_at is null"),
         ),
         {"postgresql_with": {"fillfactor": "80"}},
     )
@@ -63,6 +78,19 @@ class Room(SQLModel, table=True):
     members_count: int = 0
     # How many bots are members: with any, new messages get an outbox row.
     bots: int = Field(default=0, sa_column=Column(Integer, nullable=False, server_default="0"))
+    # Seconds that guests and members wait between two messages, and the lowest role that may send.
+    slow_mode_s: int = Field(
+        default=0, sa_column=Column(Integer, nullable=False, server_default="0")
+    )
+    post_role: str = Field(
+        default="guest", sa_column=Column(String(16), nullable=False, server_default="guest")
+    )
+    archived_at: datetime | None = Field(default=None, sa_column=time_column(nullable=True))
+    # Of a direct room: its two people by server id, so that they have one such room.
+    pair: str | None = Field(default=None, max_length=73)
+    # Of a support room: who of the team has it, by external id, and when it was closed.
+    assignee: str | None = Field(default=None, max_length=128)
+    closed_at: datetime | None = Field(default=None, sa_column=time_column(nullable=True))
     created_by: str | None = Field(default=None, max_length=128)
     last_activity_at: datetime = Field(default=None, sa_column=time_column(default_now=True))
     # Rises with every fact, where `last_activity_at` rises with messages alone: `sync` goes by it.
@@ -109,6 +137,12 @@ class Member(SQLModel, table=True):
     )
     read_seq: int = Field(default=0, sa_column=_counter())
     read_msg_no: int = Field(default=0, sa_column=_counter())
+    # The member's own mark; the pointer stays where it is.
+    marked_unread: bool = Field(
+        default=False, sa_column=Column(Boolean, nullable=False, server_default="false")
+    )
+    muted_until: datetime | None = Field(default=None, sa_column=time_column(nullable=True))
+    last_sent_at: datetime | None = Field(default=None, sa_column=time_column(nullable=True))
     joined_at: datetime = Field(default=None, sa_column=time_column(default_now=True))
     updated_at: datetime = Field(default=None, sa_column=time_column(default_now=True))
 
@@ -130,3 +164,25 @@ class Departure(SQLModel, table=True):
     client_id: UUID = Field(sa_column=uuid_column())
     reason: str = Field(max_length=16)
     at: datetime = Field(default=None, sa_column=time_column(default_now=True))
+
+
+class RoomBan(SQLModel, table=True):
+    """Who may not come back to a room, and until when; without an end, for good."""
+
+    __tablename__ = "room_ban"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["client_id", "room_id"], ["room.client_id", "room.id"], ondelete="CASCADE"
+        ),
+        ForeignKeyConstraint(
+            ["client_id", "user_id"], ["app_user.client_id", "app_user.id"], ondelete="CASCADE"
+        ),
+        Index("ix_room_ban_user_id", "user_id"),
+    )
+
+    room_id: UUID = Field(sa_column=uuid_column(primary_key=True))
+    user_id: UUID = Field(sa_column=uuid_column(primary_key=True))
+    client_id: UUID = Field(sa_column=uuid_column())
+    until: datetime | None = Field(default=None, sa_column=time_column(nullable=True))
+    reason: str | None = Field(default=None, max_length=256)
+    created_at: datetime = Field(default=None, sa_column=time_column(default_now=True))

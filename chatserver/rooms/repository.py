@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from chatserver.kernel.paging import EXACT_TOTAL
-from chatserver.rooms.models import Departure, Member, Room
+from chatserver.rooms.models import Departure, Member, Room, RoomBan
 from chatserver.users.models import User
 
 
@@ -39,11 +39,11 @@ class RoomRepository:
         statement = _live(client_id).where(col(Room.id) == room_id)
         return await self._one(statement.with_for_update(key_share=True))
 
-    async def claim_external_id(self, client_id: UUID, external_id: str) -> None:
-        """Serialise whoever makes a room of this name until the transaction ends."""
+    async def claim(self, client_id: UUID, name: str) -> None:
+        """Serialise whoever makes a room of this name, or pair, until the transaction ends."""
         await self._session.execute(
             text("select pg_advisory_xact_lock(hashtextextended(:name, 0))"),
-            {"name": f"room:{client_id}:{external_id}"},
+            {"name": f"room:{client_id}:{name}"},
         )
 
     def add(self, room: Room) -> None:
@@ -174,6 +174,12 @@ class RoomRepository:
 
     async def remove_member(self, member: Member, reason: str) -> None:
         """Delete a member and keep for 90 days that and why it left."""
+        # A direct room that one has left is no longer the one where the two find each other.
+        await self._session.execute(
+            update(Room)
+            .where(col(Room.id) == member.room_id, col(Room.pair).is_not(None))
+            .values(pair=None)
+        )
         await self._session.execute(
             delete(Member).where(
                 col(Member.room_id) == member.room_id, col(Member.user_id) == member.user_id
@@ -191,6 +197,59 @@ class RoomRepository:
                 set_={"reason": reason, "at": func.clock_timestamp()},
             )
         )
+
+    async def find_pair(self, client_id: UUID, pair: str) -> Room | None:
+        """Find the direct room of two people."""
+        return await self._one(_live(client_id).where(col(Room.pair) == pair))
+
+    async def ban(
+        self, room: Room, user_id: UUID, *, until: datetime | None, reason: str | None
+    ) -> None:
+        row = upsert(RoomBan).values(
+            room_id=room.id, user_id=user_id, client_id=room.client_id, until=until, reason=reason
+        )
+        await self._session.execute(
+            row.on_conflict_do_update(
+                index_elements=["room_id", "user_id"],
+                set_={"until": until, "reason": reason, "created_at": func.clock_timestamp()},
+            )
+        )
+
+    async def unban(self, room_id: UUID, user_id: UUID) -> bool:
+        """Delete a ban; False when there is none."""
+        gone = await self._session.execute(
+            delete(RoomBan).where(col(RoomBan.room_id) == room_id, col(RoomBan.user_id) == user_id)
+        )
+        return bool(gone.rowcount)  # type: ignore[attr-defined]  # a delete gives a cursor result
+
+    async def bans_among(self, room_id: UUID, users: Sequence[UUID]) -> list[RoomBan]:
+        """Read the bans that hold now, of some people."""
+        rows = await self._session.scalars(
+            select(RoomBan).where(
+                col(RoomBan.room_id) == room_id,
+                col(RoomBan.user_id).in_(users),
+                _holds(),
+            )
+        )
+        return list(rows)
+
+    async def list_bans(
+        self, room_id: UUID, *, offset: int, limit: int
+    ) -> tuple[list[tuple[RoomBan, str]], int]:
+        """Read who is banned now, the newest first, and how many they are."""
+        where = [col(RoomBan.room_id) == room_id, _holds()]
+        rows = await self._session.execute(
+            select(RoomBan, col(User.external_id))
+            .join(User, col(User.id) == col(RoomBan.user_id))
+            .where(*where)
+            .order_by(col(RoomBan.created_at).desc(), col(RoomBan.user_id))
+            .offset(offset)
+            .limit(limit)
+        )
+        counted = select(func.count()).select_from(
+            select(col(RoomBan.user_id)).where(*where).limit(EXACT_TOTAL + 1).subquery()
+        )
+        return [(ban, name) for ban, name in rows], await self._count(counted)
 
     async def change_room_sets(self, users: Sequence[UUID]) -> None:
         """Raise the users' `rooms_version`: what a node compares to find news that it missed."""
@@ -299,8 +358,12 @@ _PURGE = tuple(
     f" select x.ctid from {table} x join room r on r.id = x.room_id"
     f" where x.room_id = :room and x.client_id = :client and r.deleted_at is not null"
     f" limit :limit))"
-    for table in ("room_event", "message", "member")
+    for table in ("room_event", "mention", "message", "room_ban", "member")
 )
+
+
+def _holds() -> ColumnElement[bool]:
+    return col(RoomBan.until).is_(None) | (col(RoomBan.until) > func.statement_timestamp())
 
 
 def _live(client_id: UUID) -> Select[Room]:

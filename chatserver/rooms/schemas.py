@@ -5,12 +5,17 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import Field, StringConstraints, model_validator
 
 from chatserver.kernel.paging import PageRequest
-from chatserver.kernel.wire import Answer, ExternalId, Id, Metadata, Request, Timestamp
+from chatserver.kernel.wire import Answer, ExternalId, Id, Metadata, Request, Timestamp, left_out
 
 RoomType: TypeAlias = Literal["direct", "group", "support", "channel", "assistant"]
-Role: TypeAlias = Literal["owner", "admin", "moderator", "member"]
+Role: TypeAlias = Literal["owner", "admin", "moderator", "member", "guest"]
 Level: TypeAlias = Literal["all", "mentions", "none"]
 History: TypeAlias = Literal["all", "joined"]
+SlowMode: TypeAlias = Annotated[
+    int,
+    Field(ge=0, le=120, description="Seconds between two messages of a member; 0: no slow mode."),
+]
+Spell: TypeAlias = Annotated[int, Field(ge=1, le=10 * 366 * 86_400)]
 Title: TypeAlias = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 People: TypeAlias = Annotated[list[ExternalId], Field(min_length=1, max_length=1000)]
 
@@ -39,11 +44,16 @@ class UpdateRoom(Request):
     title: Title | None = None
     history: History | None = None
     metadata: Metadata | None = None
+    slow_mode_s: SlowMode | None = None
+    post_role: Role | None = Field(default=None, description="The lowest role that may send.")
+    is_archived: bool | None = Field(
+        default=None, description="Whether the room can only be read, whoever one is."
+    )
 
     @model_validator(mode="after")
     def _something(self) -> "UpdateRoom":
         if not self.model_fields_set - {"room_id"}:
-            msg = "name at least one of title, history, metadata"
+            msg = "name at least one member to change"
             raise ValueError(msg)
         return self
 
@@ -97,6 +107,23 @@ class MemberRef(Request):
     user_id: ExternalId
 
 
+class MuteMember(MemberRef):
+    """`for_s` seconds from now; without it, until it is taken back."""
+
+    for_s: Spell | None = None
+
+
+class BanMember(MemberRef):
+    """`for_s` seconds from now; without it, until it is taken back."""
+
+    for_s: Spell | None = None
+    reason: Annotated[str, StringConstraints(min_length=1, max_length=256)] | None = None
+
+
+class ListBans(PageRequest):
+    room_id: Id
+
+
 class UpdateMember(Request):
     room_id: Id
     user_id: ExternalId
@@ -118,6 +145,27 @@ class MemberOut(Answer):
     avatar_url: str | None
     role: str
     joined_at: Timestamp
+    muted_until: Timestamp | None = left_out()
+
+
+class Banned(Answer):
+    """Who may not come in, and until when; null: for good."""
+
+    room_id: Id
+    user_id: str
+    until: Timestamp | None
+
+
+class Unbanned(Answer):
+    room_id: Id
+    user_id: str
+
+
+class BanOut(Answer):
+    user_id: str
+    until: Timestamp | None
+    reason: str | None
+    created_at: Timestamp
 
 
 class Me(Answer):
@@ -128,9 +176,17 @@ class Me(Answer):
     min_seq: int
     read_seq: int
     unread: int
+    marked_unread: bool
     is_muted: bool
     is_favorite: bool
     notification_level: str
+
+
+class Support(Answer):
+    """Who of the team has a support room, and when it was closed. A message opens it again."""
+
+    assignee_id: str | None
+    closed_at: Timestamp | None
 
 
 class RoomOut(Answer):
@@ -144,6 +200,9 @@ class RoomOut(Answer):
     metadata: dict[str, Any]
     is_active: bool
     members_count: int
+    slow_mode_s: int
+    post_role: str
+    archived_at: Timestamp | None
     created_by: str | None
     epoch: str
     min_seq: int
@@ -154,6 +213,7 @@ class RoomOut(Answer):
     deactivated_at: Timestamp | None
     created_at: Timestamp
     updated_at: Timestamp
+    support: Support | None = left_out()
     me: Me | None = None
 
 

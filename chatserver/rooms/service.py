@@ -64,14 +64,22 @@ class RoomService:
         self._lifetimes = lifetimes
 
     async def create(self, principal: Principal, command: CreateRoom) -> CreatedRoom:
-        """Make a room with its first members; a known `external_id` gives the room that has it."""
+        """Make a room with its first members; what is there already is given as it is.
+
+        That is the room with the same `external_id`, or the direct room of the same two people.
+        """
         if command.external_id is not None:
-            await self._rooms.claim_external_id(principal.client_id, command.external_id)
+            await self._rooms.claim(principal.client_id, command.external_id)
             known = await self._rooms.find_external(principal.client_id, command.external_id)
             if known is not None:
-                me = await self.enter(principal, known)
-                return CreatedRoom(**self._members(known, me), created=False)
+                return await self._known(principal, known)
         people = await self._first_members(principal, command)
+        pair = policies.pair_of(command.type, [user for user, _ in people])
+        if pair is not None:
+            await self._rooms.claim(principal.client_id, pair)
+            known = await self._rooms.find_pair(principal.client_id, pair)
+            if known is not None:
+                return await self._known(principal, known)
         now = await self._rooms.now()
         room = Room(
             id=uuid7(),
@@ -81,6 +89,7 @@ class RoomService:
             external_id=command.external_id,
             history=command.history,
             details=command.metadata,
+            pair=pair,
             members_count=len(people),
             created_by=principal.external_id or None,
             last_activity_at=now,
@@ -133,15 +142,7 @@ class RoomService:
 
     async def list_mine(self, principal: Principal, command: ListRooms) -> Page[RoomOut]:
         if not principal.is_user:
-            return await self.list_all(
-                principal,
-                ListAllRooms(
-                    page=command.page,
-                    size=command.size,
-                    type=command.type,
-                    is_active=command.is_active,
-                ),
-            )
+            return await self.list_all(principal, ListAllRooms(**command.model_dump()))
         rows, counted = await self._rooms.list_mine(
             principal.client_id,
             principal.user_id,
@@ -166,7 +167,8 @@ class RoomService:
         return Page[RoomOut].of(items, command, counted)
 
     async def update(self, principal: Principal, command: UpdateRoom) -> RoomOut:
-        room, me = await self.locked(principal, command.room_id, needed="moderator")
+        needed = policies.role_to_update(command.model_fields_set)
+        room, me = await self.locked(principal, command.room_id, needed=needed)
         given = command.model_fields_set
         if "title" in given:
             room.title = command.title
@@ -174,7 +176,14 @@ class RoomService:
             room.history = command.history
         if command.metadata is not None:
             room.details = command.metadata
+        if command.slow_mode_s is not None:
+            room.slow_mode_s = command.slow_mode_s
+        if command.post_role is not None:
+            room.post_role = command.post_role
         room.updated_at = await self._rooms.now()
+        if command.is_archived is not None:
+            since = room.archived_at or room.updated_at
+            room.archived_at = since if command.is_archived else None
         await self._rooms.flush(room)
         self._recorder.record(
             room_fact("room.updated", room, self._generation(), actor_of(principal))
@@ -332,6 +341,10 @@ class RoomService:
         if len(found) > MOST_WATCHED:
             raise QuotaExceededError(f"Presence is told of rooms of up to {MOST_WATCHED} people.")
         return {member.user_id: user.external_id for member, user in found}
+
+    async def _known(self, principal: Principal, room: Room) -> CreatedRoom:
+        me = await self.enter(principal, room)
+        return CreatedRoom(**self._members(room, me), created=False)
 
     async def _first_members(
         self, principal: Principal, command: CreateRoom

@@ -13,26 +13,35 @@ from chatserver.realtime.watching import Reload
 from chatserver.rooms.errors import (
     CHANGED,
     SEEN,
+    BanNotFoundError,
     MemberNotFoundError,
+    RoomArchivedError,
+    RoomBannedError,
     RoomDeactivatedError,
     RoomFullError,
 )
 from chatserver.rooms.events import MemberData, RoomData
 from chatserver.rooms.members import MemberService
+from chatserver.rooms.sanctions import SanctionService
 from chatserver.rooms.schemas import (
+    BanMember,
+    Banned,
     CreatedRoom,
     CreateRoom,
     InviteMembers,
     Joined,
     Left,
     ListRooms,
+    MemberOut,
     MemberRef,
+    MuteMember,
     PresenceList,
     PresenceSet,
     RoomOut,
     RoomPresence,
     RoomRef,
     SetPresence,
+    Unbanned,
     Unwatched,
     UpdateRoom,
     UserPresence,
@@ -45,6 +54,8 @@ from chatserver.users.errors import UserNotFoundError
 from chatserver.users.service import UserService
 
 NAMESPACE: Final = "/rooms"
+# Why somebody may not come in.
+CLOSED: Final = (RoomArchivedError, RoomBannedError)
 
 
 FACTS: Final = (
@@ -95,7 +106,7 @@ class RoomCommands:
         """Make a room.
 
         The caller becomes its owner; `member_ids` are its first members. A room that already has
-        this `external_id` is answered as it is.
+        this `external_id`, or the direct room of the same two people, is answered as it is.
         """
         async with self._rooms() as rooms:
             return await rooms.create(principal, request)
@@ -114,7 +125,10 @@ class RoomCommands:
 
     @command("room.update", UpdateRoom, RoomOut, scope=Scope.ROOMS_WRITE, errors=CHANGED)
     async def update(self, principal: Principal, request: UpdateRoom) -> RoomOut:
-        """Change a room's title, history rule or metadata."""
+        """Change a room's title, history rule, metadata, slow mode, or who may send.
+
+        Moderators may; `post_role` and `is_archived` take an admin.
+        """
         async with self._rooms() as rooms:
             return await rooms.update(principal, request)
 
@@ -136,7 +150,7 @@ class RoomCommands:
         Joined,
         scope=Scope.ROOMS_WRITE,
         callers=USER,
-        errors=(*SEEN, RoomDeactivatedError),
+        errors=(*SEEN, RoomDeactivatedError, *CLOSED),
     )
     async def join(self, principal: Principal, request: RoomRef) -> Joined:
         """Become a member of a public channel."""
@@ -154,7 +168,7 @@ class RoomCommands:
         InviteMembers,
         Joined,
         scope=Scope.ROOMS_WRITE,
-        errors=(*CHANGED, UserNotFoundError, RoomFullError),
+        errors=(*CHANGED, UserNotFoundError, RoomFullError, *CLOSED),
     )
     async def invite(self, principal: Principal, request: InviteMembers) -> Joined:
         """Add one person, or up to 1,000."""
@@ -172,6 +186,61 @@ class RoomCommands:
         """Remove a member; oneself to leave."""
         async with self._members() as members:
             return await members.remove(principal, request)
+
+
+class SanctionCommands:
+    """Mutes and bans."""
+
+    def __init__(self, sanctions: Open[SanctionService]) -> None:
+        self._sanctions = sanctions
+
+    @command(
+        "room.mute",
+        MuteMember,
+        MemberOut,
+        scope=Scope.ROOMS_WRITE,
+        errors=(*CHANGED, UserNotFoundError, MemberNotFoundError),
+    )
+    async def mute(self, principal: Principal, request: MuteMember) -> MemberOut:
+        """Have a member read only, for a time or for good. Moderators may."""
+        async with self._sanctions() as sanctions:
+            return await sanctions.mute(principal, request)
+
+    @command(
+        "room.unmute",
+        MemberRef,
+        MemberOut,
+        scope=Scope.ROOMS_WRITE,
+        errors=(*CHANGED, UserNotFoundError, MemberNotFoundError),
+    )
+    async def unmute(self, principal: Principal, request: MemberRef) -> MemberOut:
+        """Let a muted member speak again."""
+        async with self._sanctions() as sanctions:
+            return await sanctions.unmute(principal, request)
+
+    @command(
+        "room.ban",
+        BanMember,
+        Banned,
+        scope=Scope.ROOMS_WRITE,
+        errors=(*CHANGED, UserNotFoundError),
+    )
+    async def ban(self, principal: Principal, request: BanMember) -> Banned:
+        """Remove a person and keep him out, for a time or for good. Moderators may."""
+        async with self._sanctions() as sanctions:
+            return await sanctions.ban(principal, request)
+
+    @command(
+        "room.unban",
+        MemberRef,
+        Unbanned,
+        scope=Scope.ROOMS_WRITE,
+        errors=(*CHANGED, UserNotFoundError, BanNotFoundError),
+    )
+    async def unban(self, principal: Principal, request: MemberRef) -> Unbanned:
+        """Let a banned person come back, by an invitation or into a public channel."""
+        async with self._sanctions() as sanctions:
+            return await sanctions.unban(principal, request)
 
 
 class Watcher(Protocol):

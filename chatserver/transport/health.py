@@ -14,6 +14,7 @@ import orjson
 import structlog
 from aiohttp import web
 
+from chatserver.infra.storage import Standing
 from chatserver.realtime.engine import Realtime
 from chatserver.transport.answers import QUIET, json_answer
 
@@ -188,6 +189,18 @@ class BusProbe:
 
     async def state(self) -> State:
         return State.READY if self._realtime.bus.healthy else State.DEGRADED
+
+
+class StorageProbe:
+    """Without the store of files everything else goes on."""
+
+    name = "storage"
+
+    def __init__(self, standing: Standing) -> None:
+        self._standing = standing
+
+    async def state(self) -> State:
+        return State.READY if await self._standing.look() else State.DEGRADED
 
 
 class DrainProbe:

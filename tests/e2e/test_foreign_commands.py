@@ -19,13 +19,14 @@ COMMANDS: Final = [
     for operation in REGISTRY.operations.values()
     for namespace in operation.namespaces
 ]
-IDS: Final = {"room_id", "user_id", "member_ids", "rooms", "room_ids", "key_id"}
+IDS: Final = {"room_id", "message_id", "user_id", "member_ids", "rooms", "room_ids", "key_id"}
 BAD_IDS: Final[tuple[Any, ...]] = ("nonsense!", "", 7, None, True, {}, "0" * 5000)
 
 
 def payload_of(command: str, ids: dict[str, str]) -> dict[str, Any]:
     """Give a right payload for a command, about the given things."""
     room = {"room_id": ids["room"]}
+    message = {"message_id": ids["message"]}
     payloads: dict[str, dict[str, Any]] = {
         "room.create": {"type": "group", "member_ids": [ids["user"]]},
         "room.get": room,
@@ -35,12 +36,26 @@ def payload_of(command: str, ids: dict[str, str]) -> dict[str, Any]:
         "room.leave": room,
         "room.invite": {**room, "user_id": "onlyb"},
         "room.remove": {**room, "user_id": ids["user"]},
+        "room.mute": {**room, "user_id": ids["user"]},
+        "room.unmute": {**room, "user_id": ids["user"]},
+        "room.ban": {**room, "user_id": ids["user"]},
+        "room.unban": {**room, "user_id": ids["user"]},
         "room.deactivate": room,
         "room.reactivate": room,
         "room.watch": room,
         "room.unwatch": room,
         "message.send": {**room, "content": "I was here", "client_msg_id": "intruder"},
         "message.history": room,
+        "message.edit": {**message, "content": "I was here"},
+        "message.delete": message,
+        "message.react": {**message, "emoji": "👍"},
+        "message.unreact": {**message, "emoji": "👍"},
+        "message.pin": message,
+        "message.unpin": message,
+        "read.mark": room,
+        "read.unmark": room,
+        "typing.start": room,
+        "typing.stop": room,
         "sync": {"rooms": {ids["room"]: {"epoch": "1.1", "seq": 0}}},
         "room.replay": {**room, "after_seq": 0},
         "presence.set": {"status": "online"},

@@ -21,12 +21,18 @@ from tests.support.scene import Scene
 REGISTRY: Final = build_registry()
 MALFORMED: Final = ("nonsense!", "00000000", "ünïcode", "a\x00b", "a/b", "..", "x" * 2000, "%")
 
+# Names nothing that is anybody's.
+EMOJI: Final = "{emoji}"
 # What members of paths are ids of; `id` depends on what stands before it.
 KINDS: Final = {
     "room_id": "room",
     "message_id": "message",
     "user_id": "user",
     "external_id": "user",
+    "invite_id": "invite",
+    "code": "code",
+    "rule_id": "rule",
+    "flag_id": "flag",
     "/rooms/by-external/{external_id}": "room name",
     "/clients/{id}": "client",
     "/client/keys/{id}": "master key",
@@ -47,6 +53,21 @@ BODIES: Final[dict[str, dict[str, Any]]] = {
     "member.add": {"user_ids": ["intruder"]},
     "member.put": {"role": "owner"},
     "member.update": {"role": "owner"},
+    "invite.create": {},
+    "invite.accept": {},
+    "support.assign": {"user_id": None},
+    "support.close": {},
+    "support.reopen": {},
+    "message.flag": {},
+    "flag.resolve": {"action": "delete"},
+    "moderation.rule_update": {"enabled": False},
+    "message.edit": {"content": "taken over"},
+    "message.react": {},
+    "message.pin": {},
+    "read.mark": {},
+    "read.unmark": {},
+    "room.mute": {},
+    "room.ban": {},
     "message.post": {"content": "I was here", "client_msg_id": "intruder"},
 }
 # These make what they name, each client for itself.
@@ -60,13 +81,15 @@ NAMELESS: Final = {
     # Name things in their bodies: tests/integration/privacy/test_holds.py, and for tokens
     # tests/integration/api_keys/test_bearers.py; and tests/e2e/test_tenants.py walks both.
     *("legal_hold.place", "token.revoke"),
+    *("client.usage", "read.summary", "support.queue", "flag.list"),
+    *("moderation.rule_create", "moderation.rule_list", "moderation.try"),
 }
 
 
 def path_members(route: Route) -> dict[str, str]:
     """Give the kind of thing that each member of a path names."""
     found = {}
-    for name in re.findall(r"{(\w+)}", route.path):
+    for name in re.findall(r"{(\w+)}", route.path.replace(EMOJI, "")):
         upto = route.path[: route.path.index(f"{{{name}}}")] + f"{{{name}}}"
         found[name] = KINDS.get(upto) or KINDS[name]
     return found
@@ -103,7 +126,7 @@ async def intruders(theirs: House, mine: House) -> list[Intruder]:
 
 
 async def ask(api: Api, route: Route, members: dict[str, str]) -> Answer:
-    path = route.path
+    path = route.path.replace(EMOJI, quote("👍"))
     for name, text in members.items():
         path = path.replace(f"{{{name}}}", quote(text, safe=""))
     body = None

@@ -14,6 +14,10 @@ UNKNOWN: Final = {
     "room name": "no-such-room",
     "message": UNKNOWN_ID,
     "hold": UNKNOWN_ID,
+    "invite": UNKNOWN_ID,
+    "code": "n" * 32,
+    "rule": UNKNOWN_ID,
+    "flag": UNKNOWN_ID,
 }
 
 
@@ -53,6 +57,12 @@ class House:
                 {"content": f"{self.canary} text", "sender_id": person},
             )
         ).ok()["message"]
+        invite = (await scene.api.post(f"/rooms/{room['id']}/invites", {})).ok()
+        rule = {"kind": "word", "values": [f"{self.canary}-word"], "action": "flag"}
+        made = (await scene.api.post("/moderation/rules", rule)).ok()
+        reason = {"reason": f"{self.canary} reason"}
+        (await scene.api.post(f"/messages/{message['id']}/flag", reason)).ok()
+        flags = (await scene.api.get("/moderation/flags")).ok()["items"]
         self.ids = {
             "client": scene.client["id"],
             "master key": master["id"],
@@ -62,6 +72,10 @@ class House:
             "room name": name,
             "message": message["id"],
             "hold": await self._hold(room["id"]),
+            "invite": invite["id"],
+            "code": invite["code"],
+            "rule": made["id"],
+            "flag": flags[0]["id"],
         }
         return self
 
@@ -83,4 +97,7 @@ class House:
             [key["id"] for key in (await api.get("/client/keys")).body["items"]],
             (await api.get("/client/legal-holds")).body,
             own.body["key"]["device_id"],
+            (await api.get(f"/rooms/{room}/invites")).body,
+            (await api.get("/moderation/rules")).body,
+            (await api.get("/moderation/flags")).body,
         ]

@@ -81,6 +81,7 @@ class InstalledPostgres:
             migrator_url=self._url("chatserver_migrator", name),
             app_url=self._url("chatserver_app", name),
             redis_url="unix:///nowhere",
+            files_dir="/nowhere",
             secrets=DevSecrets.new(),
         )
 

@@ -41,6 +41,9 @@ insert into message (id, client_id, room_id, seq, msg_no, sender, sender_key, cl
     body_hash, content, status, pinned)
   select gen_random_uuid(), r.client_id, r.id, n, n, 'system', 'system:api', n, '', 'hi',
     'complete', false from room r, generate_series(1, {EVENTS_EACH}) n;
+insert into mention (room_id, target, seq, client_id)
+  select m.room_id, 'user-' || (m.seq * 7 + length(m.room_id::text)) % {PEOPLE}, m.seq, m.client_id
+  from message m;
 insert into room_event (room_id, seq, client_id, id, type, actor_type, message_id, created_at)
   select m.room_id, m.seq, m.client_id, gen_random_uuid(), 'message.created', 'system', m.id,
     r.created_at + m.seq * interval '1 second'

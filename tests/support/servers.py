@@ -41,6 +41,7 @@ class Database:
     migrator_url: str
     app_url: str
     redis_url: str
+    files_dir: str
     secrets: DevSecrets
 
     def settings(self) -> dict[str, str]:
@@ -50,6 +51,7 @@ class Database:
             "DATABASE_URL": self.app_url,
             "MIGRATOR_DATABASE_URL": self.migrator_url,
             "REDIS_URL": self.redis_url,
+            "FILES_DIR": self.files_dir,
             "QUEUE_REDIS_URL": self.redis_url,
             "OPERATOR_KEY": self.secrets.operator_key,
             "KEY_PEPPER": self.secrets.key_pepper,
@@ -153,6 +155,7 @@ class Servers:
             migrator_url=self.postgres.migrator_url(name),
             app_url=self.postgres.application_url(name),
             redis_url=self.valkey.url,
+            files_dir=str(self.directory / "files" / name),
             secrets=self.secrets,
         )
 

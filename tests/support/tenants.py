@@ -43,12 +43,18 @@ class Ref(StrEnum):
     ERASED = "erased"
     ISSUER = "issuer"
     HOLD = "hold"
+    BANNED = "banned"
+    INVITE = "invite"
+    CODE = "code"
+    SUPPORT_ROOM = "support room"
+    RULE = "rule"
+    FLAG = "flag"
 
 
 R = Ref
 # External ids are each client's own: the same name elsewhere is another person, or another room.
 PER_CLIENT: Final = frozenset({R.NEW_USER, R.NEW_ROOM_NAME})
-PEOPLE: Final = frozenset({R.PERSON, R.MEMBER})
+PEOPLE: Final = frozenset({R.PERSON, R.MEMBER, R.BANNED})
 MEMBER: Final = {"room_id": R.ROOM, "user_id": R.PERSON}
 PROBES: Final[dict[str, Payload]] = {
     "audit.list": {},
@@ -67,6 +73,23 @@ PROBES: Final[dict[str, Payload]] = {
     "client_key.list": {},
     "client_key.rotate": {"id": R.MASTER_KEY},
     "erasure.get": {"external_id": R.ERASED},
+    "flag.list": {},
+    "flag.resolve": {"flag_id": R.FLAG, "action": "dismiss"},
+    "invite.accept": {"code": R.CODE},
+    "invite.create": {"room_id": R.ROOM},
+    "invite.list": {"room_id": R.ROOM},
+    "invite.preview": {"code": R.CODE},
+    "invite.revoke": {"room_id": R.ROOM, "invite_id": R.INVITE},
+    "message.flag": {"message_id": R.MESSAGE},
+    "moderation.rule_create": {"kind": "word", "values": ["walked"], "action": "flag"},
+    "moderation.rule_delete": {"rule_id": R.RULE},
+    "moderation.rule_list": {},
+    "moderation.rule_update": {"rule_id": R.RULE, "enabled": False},
+    "moderation.try": {"content": "x"},
+    "support.assign": {"room_id": R.SUPPORT_ROOM, "user_id": R.PERSON},
+    "support.close": {"room_id": R.SUPPORT_ROOM},
+    "support.queue": {},
+    "support.reopen": {"room_id": R.SUPPORT_ROOM},
     "event.list": {"room_id": R.ROOM},
     "legal_hold.list": {},
     "legal_hold.place": {"room_id": R.ROOM, "reason": "x"},
@@ -75,14 +98,28 @@ PROBES: Final[dict[str, Payload]] = {
     "member.list": {"room_id": R.ROOM},
     "member.put": MEMBER,
     "member.update": {"room_id": R.ROOM, "user_id": R.MEMBER, "role": "member"},
+    "ban.list": {"room_id": R.ROOM},
+    "message.delete": {"message_id": R.MESSAGE},
+    "message.edit": {"message_id": R.MESSAGE, "content": "edited"},
+    "message.edits": {"message_id": R.MESSAGE},
     "message.get": {"message_id": R.MESSAGE},
     "message.history": {"room_id": R.ROOM},
+    "message.pin": {"message_id": R.MESSAGE},
     "message.post": {"room_id": R.ROOM, "content": "x"},
+    "message.react": {"message_id": R.MESSAGE, "emoji": "👍"},
     "message.send": {"room_id": R.ROOM, "content": "x", "client_msg_id": "walk"},
+    "message.thread": {"message_id": R.MESSAGE},
+    "message.unpin": {"message_id": R.MESSAGE},
+    "message.unreact": {"message_id": R.MESSAGE, "emoji": "👍"},
     "presence.set": {"status": "online"},
     "presence.watch": {"room_ids": [R.ROOM], "user_ids": [R.PERSON]},
     "token.list_revoked": {},
     "token.revoke": {"jti": "t1", "issuer": R.ISSUER},
+    "reaction.list": {"message_id": R.MESSAGE},
+    "read.mark": {"room_id": R.ROOM},
+    "read.summary": {},
+    "read.unmark": {"room_id": R.ROOM},
+    "room.ban": {"room_id": R.ROOM, "user_id": R.PERSON},
     "room.create": {"type": "group", "external_id": R.NEW_ROOM_NAME, "member_ids": [R.PERSON]},
     "room.deactivate": {"room_id": R.ROOM},
     "room.delete": {"room_id": R.ROOM},
@@ -93,14 +130,19 @@ PROBES: Final[dict[str, Payload]] = {
     "room.leave": {"room_id": R.ROOM},
     "room.list": {},
     "room.list_all": {},
+    "room.mute": {"room_id": R.ROOM, "user_id": R.MEMBER},
     "room.reactivate": {"room_id": R.ROOM},
     "room.remove": {"room_id": R.ROOM, "user_id": R.MEMBER},
     "room.replay": {"room_id": R.ROOM, "after_seq": 0},
     "room.snapshot": {"room_id": R.ROOM},
+    "room.unban": {"room_id": R.ROOM, "user_id": R.BANNED},
+    "room.unmute": {"room_id": R.ROOM, "user_id": R.MEMBER},
     "room.unwatch": {"room_id": R.ROOM},
     "room.update": {"room_id": R.ROOM, "title": "x"},
     "room.watch": {"room_id": R.ROOM},
     "sync": {"cursor": R.CURSOR, "rooms": {R.ROOM: {"epoch": "1.1", "seq": 0}}},
+    "typing.start": {"room_id": R.ROOM},
+    "typing.stop": {"room_id": R.ROOM},
     "user.erase": {"external_id": R.USER},
     "user.export": {"external_id": R.USER},
     "user.get": {"external_id": R.USER},
@@ -119,6 +161,7 @@ MORE_PROBES: Final[tuple[tuple[str, Payload], ...]] = (
     ("message.send", {**PROBES["message.send"], "reply_to": R.MESSAGE}),
     ("message.post", {**PROBES["message.post"], "reply_to": R.MESSAGE}),
     ("message.post", {**PROBES["message.post"], "mentions": [R.PERSON]}),
+    ("message.edit", {**PROBES["message.edit"], "mentions": [R.PERSON]}),
 )
 
 
@@ -148,8 +191,10 @@ def filled(payload: Any, values: dict[Ref, str]) -> Any:
 
 def never_was(ref: Ref) -> str:
     """Name a thing that might be there and is not."""
-    if ref in {R.USER, R.PERSON, R.NEW_USER, R.ERASED, R.MEMBER, R.ROOM_NAME, R.NEW_ROOM_NAME}:
+    if ref in PEOPLE | {R.USER, R.NEW_USER, R.ERASED, R.ROOM_NAME, R.NEW_ROOM_NAME}:
         return f"nobody-{secrets.token_hex(4)}"
+    if ref is R.CODE:
+        return secrets.token_urlsafe(24)
     if ref in {R.CURSOR, R.TOKEN}:
         return secrets.token_urlsafe(60)
     return str(uuid4())
@@ -181,6 +226,12 @@ class Party:
             R.ERASED: self._erased,
             R.ISSUER: self._issuer,
             R.HOLD: self._hold,
+            R.BANNED: self._banned,
+            R.INVITE: self._invite,
+            R.CODE: self._code,
+            R.SUPPORT_ROOM: self._support_room,
+            R.RULE: self._rule,
+            R.FLAG: self._flag,
         }
         self._last_room = ""
         self._last_user = name
@@ -207,6 +258,36 @@ class Party:
         role = {"role": "owner"}
         (await self.master.patch(f"/rooms/{self._last_room}/members/{self.name}", role)).ok()
         return self._last_room
+
+    async def _invite(self) -> str:
+        made = await self.master.post(f"/rooms/{self._last_room}/invites", {})
+        found: str = made.ok()["id"]
+        return found
+
+    async def _code(self) -> str:
+        room = await self._room()
+        made: str = (await self.master.post(f"/rooms/{room}/invites", {})).ok()["code"]
+        return made
+
+    async def _support_room(self) -> str:
+        body = {"type": "support", "member_ids": [self.name]}
+        made: str = (await self.master.post("/rooms", body)).ok()["id"]
+        role = {"role": "owner"}
+        (await self.master.patch(f"/rooms/{made}/members/{self.name}", role)).ok()
+        return made
+
+    async def _rule(self) -> str:
+        body = {"kind": "word", "values": ["never said"], "action": "flag"}
+        made: str = (await self.master.post("/moderation/rules", body)).ok()["id"]
+        return made
+
+    async def _flag(self) -> str:
+        message = await self._message()
+        (await self.master.post(f"/messages/{message}/flag", {})).ok()
+        query = {"room_id": self._last_room}
+        listed = (await self.master.get("/moderation/flags", query)).ok()["items"]
+        made: str = listed[-1]["id"]
+        return made
 
     async def _room_name(self) -> str:
         name = f"own-{secrets.token_hex(4)}"
@@ -236,6 +317,11 @@ class Party:
     async def _person(self) -> str:
         (await self.master.put(f"/users/{self.person}")).ok()
         return self.person
+
+    async def _banned(self) -> str:
+        name = await self._person()
+        (await self.master.put(f"/rooms/{self._last_room}/bans/{name}")).ok()
+        return name
 
     async def _new_user(self) -> str:
         return f"new-{secrets.token_hex(4)}"

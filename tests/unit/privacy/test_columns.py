@@ -12,13 +12,17 @@ OF_NOBODY = {
     "cluster_generation",
     "erasure_room",
     "job",
+    "moderation_rule",
     "jwt_issuer",
     # Names tokens, for a day; whose they are stands in the token alone.
     "revoked_token",
 }
 # The rows of a person: gone with the erasure.
 # A hold on a person goes with the person, who can only go when it was released.
-DELETED = {"app_user", "departure", "key_family", "key_retired", "legal_hold", "member"}
+DELETED = {
+    *("app_user", "departure", "key_family", "key_retired", "legal_hold", "member", "reaction"),
+    "room_ban",
+}
 # Columns that hold nothing of a person, in rows that stay: places, times, kinds.
 KEPT = {
     "audit": {"id", "client_id", "at", "action"},
@@ -27,12 +31,23 @@ KEPT = {
         *("id", "client_id", "user_id", "external_id", "state", "requested_by", "requested_at"),
         *("completed_at", "after_room", "counts", "report", "signature", "signed_by"),
     },
+    "flag": {
+        *("id", "client_id", "room_id", "message_id", "rule_id", "state", "created_at"),
+        "resolved_at",
+    },
+    "invite": {
+        *("id", "client_id", "room_id", "code_hash", "role", "max_uses", "uses", "created_at"),
+        *("expires_at", "revoked_at"),
+    },
     "idempotency": {
         *("client_id", "caller", "key", "request_hash", "status", "created_at", "locked_until"),
     },
     "message": {
         *("id", "client_id", "room_id", "seq", "msg_no", "sender", "status", "created_at"),
+        *("version", "changed_seq", "silent", "thread_id", "reply_count"),
     },
+    "mention": {"room_id", "seq", "client_id"},
+    "message_edit": {"message_id", "version", "client_id", "replaced_at"},
     "outbox": {
         *("id", "client_id", "room_id", "fact_id", "type", "created_at", "attempts", "due_at"),
         *("error", "set_aside_at", "seq", "message_id", "actor_type"),
@@ -40,8 +55,10 @@ KEPT = {
     "room": {
         *("id", "client_id", "type", "title", "external_id", "history", "details", "is_active"),
         *("epoch", "last_seq", "min_seq", "msg_no", "members_count", "last_activity_at", "bots"),
+        # `pair` names server ids, and is gone with a seat.
+        *("slow_mode_s", "post_role", "archived_at", "pair"),
         *("last_event_at", "deactivation_check_at", "deactivates_at", "deactivated_at"),
-        *("deleted_at", "created_at", "updated_at"),
+        *("deleted_at", "created_at", "updated_at", "closed_at"),
     },
     "room_event": {
         # `effect` names server ids, which name nobody once the person's row is gone.
@@ -57,10 +74,15 @@ SCRUBBED = {
     "message": {
         *("sender_id", "sender_key", "client_msg_id", "body_hash", "content", "partial_content"),
         *("error_message", "context", "reply_to", "attachments", "mentions", "details", "pinned"),
-        *("edited_at", "deleted_at"),
+        *("edited_at", "deleted_at", "reactions", "pinned_at"),
     },
+    # Their rows go: with a message that is scrubbed, and with a name that is mentioned.
+    "mention": {"target"},
+    "message_edit": {"content"},
     "outbox": {"data", "actor_id"},
-    "room": {"created_by"},
+    "room": {"created_by", "assignee"},
+    "invite": {"created_by"},
+    "flag": {"source", "flagged_by", "reason", "resolved_by"},
     "room_event": {"actor_id", "data"},
 }
 

@@ -1,0 +1,99 @@
+"""What an erasure must reach, table by table: one list, to be read and tested as a whole."""
+
+from typing import Final
+
+from sqlalchemy import text
+
+# Everything that a person left in others' reach, table by table. A test holds this list against the
+# schema: a new column that may hold something of a person has to be decided about.
+MESSAGES: Final = text("""
+update message set content = '', partial_content = null, error_message = null, context = null,
+  attachments = '[]', mentions = '[]', details = '{"erased": true}', sender_id = null,
+  sender_key = 'erased', client_msg_id = id::text, body_hash = '', reply_to = null, pinned = false,
+  pinned_at = null, reactions = '[]', edited_at = null,
+  deleted_at = coalesce(deleted_at, clock_timestamp())
+where id = any (:messages)
+""")
+FIND_MESSAGES: Final = text("""
+select id from message
+where client_id = :client and room_id = any (:rooms) and sender_key = :key limit :limit
+""")
+# What hangs on messages that are scrubbed.
+OF_MESSAGES: Final = (
+    text("delete from message_edit where message_id = any (:messages)"),
+    text("delete from reaction where message_id = any (:messages)"),
+    text("""
+delete from mention n using message m
+where m.id = any (:messages) and n.room_id = m.room_id and n.seq = m.seq
+  and n.target in (select jsonb_array_elements_text(m.mentions))
+"""),
+)
+# What the person gave others' messages; the counts are made anew of what is left.
+REACTIONS: Final = text("""
+with gone as (
+  delete from reaction where ctid = any (array(
+    select ctid from reaction where client_id = :client and user_id = :user limit :limit))
+  returning message_id)
+update message m set reactions = coalesce((
+  select jsonb_agg(jsonb_build_object('emoji', k.emoji, 'count', k.n) order by k.first, k.emoji)
+  from (
+    select emoji, count(*) as n, min(created_at) as first from reaction x
+    where x.message_id = m.id and x.user_id <> :user group by emoji) k), '[]')
+where m.id in (select message_id from gone)
+""")
+NAMED: Final = text("""
+delete from mention where client_id = :client and room_id = any (:rooms) and target = :name
+""")
+MENTIONS: Final = text("""
+update message set mentions = mentions - cast(:name as text)
+where client_id = :client and room_id = any (:rooms) and seq between :low and :high
+  and mentions ? cast(:name as text)
+""")
+# `messages.erased` keeps the name: without it no device would know what to purge.
+EVENTS: Final = text("""
+update room_event e set
+  actor_id = case when e.actor_type = 'user' and e.actor_id = :name then null else e.actor_id end,
+  data = case when e.data is null then null else
+    e.data
+    || case when e.data ->> 'user_id' = :name then '{"user_id": null}'::jsonb else '{}' end
+    || case when e.data -> 'user_ids' ? cast(:name as text)
+         then jsonb_build_object('user_ids', (e.data -> 'user_ids') - cast(:name as text))
+         else '{}' end
+    end
+where client_id = :client and room_id = any (:rooms) and seq between :low and :high
+  and type <> 'messages.erased'
+  and ((actor_type = 'user' and actor_id = :name) or data ->> 'user_id' = :name
+    or data -> 'user_ids' ? cast(:name as text))
+""")
+ROOMS: Final = text("""
+update room set
+  created_by = case when created_by = :name then null else created_by end,
+  assignee = case when assignee = :name then null else assignee end
+where client_id = :client and id = any (:rooms) and (created_by = :name or assignee = :name)
+""")
+OUTBOX: Final = text("""
+update outbox set
+  data = case when data ->> 'user_id' = :name then data || '{"user_id": null}' else data end,
+  actor_id = case when actor_type = 'user' and actor_id = :name then null else actor_id end
+where client_id = :client
+  and (data ->> 'user_id' = :name or (actor_type = 'user' and actor_id = :name))
+""")
+AUDIT: Final = text("""
+update audit set
+  actor = case when actor = :whose then 'user:erased' else actor end,
+  address = case when actor = :whose then null else address end,
+  subject = case when subject = :whose then 'user:erased' else subject end,
+  details = case when actor = :whose or subject = :whose then '{}' else details end
+where client_id = :client and (actor = :whose or subject = :whose)
+""")
+INVITES: Final = text("""
+update invite set created_by = null where client_id = :client and created_by = :name
+""")
+FLAGS: Final = text("""
+update flag set
+  source = case when flagged_by = :name then 'erased:' || id else source end,
+  reason = case when flagged_by = :name then null else reason end,
+  flagged_by = case when flagged_by = :name then null else flagged_by end,
+  resolved_by = case when resolved_by = :name then null else resolved_by end
+where client_id = :client and (flagged_by = :name or resolved_by = :name)
+""")

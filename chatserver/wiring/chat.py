@@ -1,0 +1,107 @@
+"""How the conversation is built."""
+
+from collections.abc import Callable
+
+from chatserver.chat.catch_up import CatchUpService
+from chatserver.chat.changes import ChangeService
+from chatserver.chat.messages import MessageRepository
+from chatserver.chat.pointers import PointerRepository
+from chatserver.chat.policies import Screen
+from chatserver.chat.reads import ReadNotices, ReadService
+from chatserver.chat.repository import ChatLog, ChatRepository
+from chatserver.chat.service import Announcer, Attachments, ChatService
+from chatserver.chat.snapshots import SnapshotService
+from chatserver.chat.writer import MessageWriter
+from chatserver.infra.cursors import CursorSeal
+from chatserver.infra.database import OneSession
+from chatserver.infra.unit_of_work import UnitOfWork
+from chatserver.kernel.clock import utc_now
+from chatserver.kernel.opening import Open
+from chatserver.rooms.members import MemberService
+from chatserver.rooms.service import People, RoomService
+from chatserver.wiring.core import Core
+
+
+class Conversation:
+    """Messages and all that happens to them. `rooms` and `members` build within a transaction."""
+
+    def __init__(
+        self,
+        core: Core,
+        *,
+        rooms: Callable[[UnitOfWork], RoomService],
+        members: Callable[[UnitOfWork], MemberService],
+        people: Open[People],
+        attachments: Attachments | None = None,
+        screen: Screen | None = None,
+    ) -> None:
+        self._rooms = rooms
+        self._screen = screen
+        self._members = members
+        self._limits = core.settings.limits
+        self.messages = ChatRepository(core.database)
+        self.log = ChatLog(self.messages, core.generation)
+        self.pointers = PointerRepository(core.database)
+        self.writer = MessageWriter(
+            self.messages,
+            Announcer(
+                self.messages,
+                publish=core.publish,
+                generation=core.generation,
+                ring=core.ring_outbox,
+            ),
+        )
+        open_rooms = core.open(rooms)
+        self.chat = ChatService(
+            writer=self.writer,
+            repository=self.messages,
+            rooms=open_rooms,
+            people=people,
+            attachments=attachments,
+            screen=screen,
+            characters=self._limits.text_characters,
+            octets=self._limits.text_bytes,
+        )
+        self.catch_up = CatchUpService(
+            repository=self.messages,
+            rooms=open_rooms,
+            snapshots=core.open(self._snapshots),
+            pointers=self.pointers,
+            seal=CursorSeal(core.box),
+            generation=core.generation,
+        )
+        self.open_changes = core.open(self._changes)
+        self.notices = ReadNotices(core.publish, utc_now)
+        self.reads = ReadService(
+            pointers=self.pointers,
+            rooms=open_rooms,
+            publish=core.publish,
+            notices=self.notices,
+            generation=core.generation,
+            clock=utc_now,
+        )
+
+    async def stop(self) -> None:
+        """Store what waits, and tell nobody any more."""
+        await self.writer.close()
+        await self.notices.stop()
+
+    def _changes(self, work: UnitOfWork) -> ChangeService:
+        return ChangeService(
+            messages=MessageRepository(work.session),
+            rooms=self._rooms(work),
+            recorder=work,
+            characters=self._limits.text_characters,
+            octets=self._limits.text_bytes,
+            screen=self._screen,
+        )
+
+    def _snapshots(self, work: UnitOfWork) -> SnapshotService:
+        held = OneSession(work.session)
+        return SnapshotService(
+            freeze=held.freeze,
+            repository=ChatRepository(held),
+            pointers=PointerRepository(held),
+            rooms=self._rooms(work),
+            members=self._members(work),
+        )

@@ -1,0 +1,71 @@
+"""How files are built: the store that the settings name, and what works on it."""
+
+from datetime import timedelta
+
+from chatserver.files.checking import FileChecker
+from chatserver.files.repository import FileRepository
+from chatserver.files.service import FileJanitor, FileService
+from chatserver.infra.storage import ObjectStore, Standing
+from chatserver.infra.storage_disk import DiskStore, LinkSeal
+from chatserver.infra.storage_s3 import S3Store
+from chatserver.kernel.principal import Principal
+from chatserver.settings import Settings
+from chatserver.transport.limits import quota_exceeded
+from chatserver.wiring.core import Core
+
+
+def open_store(settings: Settings) -> ObjectStore:
+    """Open the bucket that is named, or else the directory."""
+    if settings.s3_bucket is None:
+        return DiskStore(
+            settings.files_dir,
+            seal=LinkSeal([key.get_secret_value() for key in settings.secret_keys]),
+            public_url=settings.public_url or "",
+        )
+    secret = settings.s3_secret_access_key
+    return S3Store(
+        bucket=settings.s3_bucket,
+        access_key_id=settings.s3_access_key_id or "",
+        secret_access_key="" if secret is None else secret.get_secret_value(),
+        endpoint_url=settings.s3_endpoint_url,
+        public_url=settings.s3_public_base_url,
+        region=settings.s3_region,
+    )
+
+
+class FilesParts:
+    """Files of one process: `store` is theirs alone no longer than nobody else asks for it."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        settings = core.settings
+        self.store = open_store(settings)
+        self.standing = Standing(self.store)
+        open_files = core.open(lambda work: FileRepository(work.session))
+        self.service = FileService(
+            open_files=open_files,
+            store=self.store,
+            checker=FileChecker(
+                open_files=open_files,
+                store=self.store,
+                unattached=timedelta(days=settings.file_keep_unattached_days),
+            ),
+            spend=self._spend,
+            require=self.standing.require,
+            most_bytes=settings.file_bytes,
+        )
+        self.janitor = FileJanitor(open_files=open_files, store=self.store)
+
+    async def _spend(self, principal: Principal, amount: int) -> None:
+        gate, quotas = self._core.gate, self._core.quotas
+        if not gate.is_enabled:
+            return
+        await gate.book.load(principal.client_id)
+        limits = gate.book.of(principal.client_id).quotas
+        use = quotas.exceeded(principal.client_id, "storage_bytes", limits, amount)
+        if use is not None:
+            raise quota_exceeded(use)
+        quotas.spend(principal.client_id, "storage_bytes", amount)
+
+    def close(self) -> None:
+        self.store.close()

@@ -1,0 +1,219 @@
+"""The group commit of messages knows silence, threads, mentions and who may post.
+
+Revision ID: 0031
+Revises: 0030
+"""
+
+from collections.abc import Sequence
+
+from alembic import op
+
+revision: str = "0031"
+down_revision: str | None = "0030"
+branch_labels: Sequence[str] | None = None
+depends_on: Sequence[str] | None = None
+
+# As in 0002 and 0020, whose comments say why it is built this way. New here: what a silent message
+# does not count for, the thread of a reply and its count, one row per name that is mentioned (never
+# one per member: `!everyone` is one name), and the rules of a room. `o_wait_ms`: when to try again.
+CHAT_STORE = """
+create function chat_store(
+  p_client uuid[], p_room uuid[], p_message uuid[], p_event uuid[], p_wake uuid[],
+  p_user uuid[], p_sender text[], p_sender_id text[], p_sender_key text[], p_client_msg_id text[],
+  p_hash bytea[], p_content text[], p_reply_to uuid[], p_attachments jsonb[], p_mentions jsonb[],
+  p_details jsonb[], p_silent boolean[], p_wait boolean)
+returns table (
+  o_ord bigint, o_outcome text, o_message_id uuid, o_seq bigint, o_msg_no bigint,
+  o_ts timestamptz, o_epoch integer, o_woke_seq bigint, o_later boolean, o_thread_id uuid,
+  o_reply_count bigint, o_wait_ms bigint)
+language plpgsql volatile security definer
+set search_path = public, pg_temp
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+as $$
+declare
+  v_locked uuid[];
+  v_now timestamptz;
+  v_ranks constant text[] := '{guest,member,moderator,admin,owner}';
+begin
+  if p_wait then
+    select array_agg(l.id) into v_locked from (
+      select r.id from room r where r.id = any (p_room) order by r.id for no key update) l;
+  else
+    select array_agg(l.id) into v_locked from (
+      select r.id from room r where r.id = any (p_room) order by r.id
+      for no key update skip locked) l;
+  end if;
+  v_now := clock_timestamp();
+
+  return query
+  with draft as (
+    select * from unnest(
+      p_client, p_room, p_message, p_event, p_wake, p_user, p_sender, p_sender_id, p_sender_key,
+      p_client_msg_id, p_hash, p_content, p_reply_to, p_attachments, p_mentions, p_details,
+      p_silent)
+    with ordinality as d (
+      client_id, room_id, message_id, event_id, wake_id, user_id, sender, sender_id, sender_key,
+      client_msg_id, hash, content, reply_to, attachments, mentions, details, silent, ord)
+  ), judged as (
+    select d.*, r.epoch, r.last_seq, r.msg_no, r.is_active, r.bots, old.id as old_id,
+      coalesce(q.thread_id, q.id) as thread_id, root.reply_count as replies,
+      m.muted_until,
+      case when m.role in ('guest', 'member') then r.slow_mode_s else 0 end as pace_s,
+      m.last_sent_at,
+      case
+        when r.id is null and exists (
+          select 1 from room x
+          where x.id = d.room_id and x.client_id = d.client_id and x.deleted_at is null)
+          and not d.room_id = any (coalesce(v_locked, '{}'))
+          then 'busy'
+        when r.id is null or r.deleted_at is not null then 'room.not_found'
+        -- First of all what is stored: a refusal says that nothing is, also to who left since.
+        when old.id is not null and old.body_hash = d.hash then 'duplicate'
+        when d.user_id is not null and m.user_id is null and (r.type = 'channel' or exists (
+          select 1 from departure g where g.room_id = d.room_id and g.user_id = d.user_id))
+          then 'room.not_member'
+        when d.user_id is not null and m.user_id is null then 'room.not_found'
+        when old.id is not null then 'idempotency.conflict'
+        when r.archived_at is not null then 'room.archived'
+        when m.muted_until > v_now then 'room.muted'
+        when r.post_role <> 'guest'
+          and array_position(v_ranks, m.role::text) < array_position(v_ranks, r.post_role::text)
+          then 'room.read_only'
+        when d.reply_to is not null
+          and (q.id is null or q.seq < greatest(r.min_seq, coalesce(m.min_seq, 1)))
+          then 'message.not_found'
+        when r.slow_mode_s > 0 and m.role in ('guest', 'member')
+          and m.last_sent_at + make_interval(secs => r.slow_mode_s) > v_now
+          then 'message.slow_mode'
+        else 'stored'
+      end as verdict
+    from draft d
+    left join room r
+      on r.id = d.room_id and r.client_id = d.client_id and d.room_id = any (v_locked)
+    left join member m on m.room_id = d.room_id and m.user_id = d.user_id
+    left join message old
+      on old.room_id = d.room_id and old.sender_key = d.sender_key
+      and old.client_msg_id = d.client_msg_id
+    left join message q on q.id = d.reply_to and q.room_id is not distinct from d.room_id
+    left join message root on root.id = coalesce(q.thread_id, q.id)
+  ), paced as (
+    select j.*,
+      case
+        when j.verdict = 'stored' and j.pace_s > 0 and row_number() over (
+          partition by j.room_id, j.user_id, j.verdict order by j.ord) > 1
+          then 'message.slow_mode'
+        else j.verdict
+      end as outcome
+    from judged j
+  ), numbered as (
+    select j.*, row_number() over (partition by j.room_id order by j.ord) as n,
+      count(*) filter (where not j.silent) over (partition by j.room_id order by j.ord) as counted,
+      case when j.is_active then 0 else 1 end as wakes
+    from paced j where j.outcome = 'stored'
+  ), placed as (
+    select n.*, n.last_seq + n.wakes + n.n as new_seq, n.msg_no + n.counted as new_no,
+      case when n.wakes = 1 and n.n = 1 then n.last_seq + 1 end as woke_seq,
+      case when n.thread_id is not null then
+        n.replies + row_number() over (partition by n.thread_id order by n.ord) end as reply_no,
+      n.bots > 0 or 'message.created' = any (c.followed) as later,
+      n.wakes = 1 and n.n = 1 and 'room.reactivated' = any (c.followed) as woke_later
+    from numbered n join client c on c.id = n.client_id
+  ), bumped as (
+    update room r set
+      last_seq = c.last_seq, msg_no = c.msg_no, last_activity_at = v_now,
+      last_event_at = v_now,
+      is_active = true, deactivated_at = null, deactivates_at = null,
+      -- Unchanged while the room is active, so that the update stays off the index.
+      deactivation_check_at = case when r.is_active then r.deactivation_check_at else v_now end
+    from (
+      select room_id, max(new_seq) as last_seq, max(new_no) as msg_no from placed group by room_id
+    ) c
+    where r.id = c.room_id
+  ), messages as (
+    insert into message (
+      id, client_id, room_id, seq, msg_no, sender, sender_id, sender_key, client_msg_id, body_hash,
+      content, status, reply_to, attachments, mentions, details, pinned, created_at, silent,
+      thread_id)
+    select message_id, client_id, room_id, new_seq, new_no, sender, sender_id, sender_key,
+      client_msg_id, hash, content, 'complete', reply_to, attachments, mentions, details, false,
+      v_now, silent, thread_id
+    from placed order by room_id, new_seq
+  ), threads as (
+    update message t set reply_count = c.replies
+    from (
+      select thread_id, max(reply_no) as replies from placed where thread_id is not null
+      group by thread_id
+    ) c
+    where t.id = c.thread_id
+  ), mentioned as (
+    insert into mention (room_id, target, seq, client_id)
+    select distinct p.room_id, t.target, p.new_seq, p.client_id
+    from placed p cross join lateral jsonb_array_elements_text(p.mentions) t (target)
+    where p.mentions <> '[]' and not p.silent
+  ), events as (
+    insert into room_event (
+      room_id, seq, client_id, id, type, actor_type, actor_id, message_id, created_at)
+    select room_id, woke_seq, client_id, wake_id, 'room.reactivated', sender, sender_id, null, v_now
+    from placed where woke_seq is not null
+    union all
+    select room_id, new_seq, client_id, event_id, 'message.created', sender, sender_id, message_id,
+      v_now
+    from placed
+  ), reactions as (
+    insert into outbox (
+      client_id, room_id, fact_id, type, data, seq, message_id, actor_type, actor_id)
+    select client_id, room_id, fact_id, type, '{}', seq, message_id, sender, sender_id from (
+      select ord, 0 as place, client_id, room_id, wake_id as fact_id, 'room.reactivated' as type,
+        woke_seq as seq, null::uuid as message_id, sender, sender_id
+      from placed where woke_later
+      union all
+      select ord, 1, client_id, room_id, event_id, 'message.created', new_seq, message_id, sender,
+        sender_id
+      from placed where later) f
+    order by ord, place
+  ), pointers as (
+    update member m set read_seq = p.new_seq, read_msg_no = p.new_no, marked_unread = false,
+      last_sent_at = v_now
+    from (
+      select room_id, user_id, max(new_seq) as new_seq, max(new_no) as new_no
+      from placed where user_id is not null group by room_id, user_id
+    ) p
+    where m.room_id = p.room_id and m.user_id = p.user_id
+  )
+  select j.ord, j.outcome, coalesce(p.message_id, j.old_id), p.new_seq, p.new_no, v_now, j.epoch,
+    p.woke_seq, coalesce(p.later or p.woke_later, false), p.thread_id,
+    p.reply_no,
+    case
+      when j.outcome = j.verdict and j.outcome = 'message.slow_mode' then ceil(1000 * extract(
+        epoch from j.last_sent_at + make_interval(secs => j.pace_s) - v_now))::bigint
+      when j.outcome = 'message.slow_mode' then 1000 * j.pace_s::bigint
+      when j.outcome = 'room.muted' and isfinite(j.muted_until) then
+        ceil(1000 * extract(epoch from j.muted_until - v_now))::bigint
+    end
+  from paced j left join placed p on p.ord = j.ord
+  order by j.ord;
+end
+$$
+"""
+
+_BEFORE = (
+    "chat_store(uuid[], uuid[], uuid[], uuid[], uuid[], uuid[], text[], text[], text[], text[],"
+    " bytea[], text[], uuid[], jsonb[], jsonb[], jsonb[], boolean)"
+)
+_SIGNATURE = _BEFORE.replace("boolean)", "boolean[], boolean)")
+
+
+def upgrade() -> None:
+    op.execute(f"drop function {_BEFORE}")
+    op.execute(CHAT_STORE)
+    # Who may call it is granted by `chatserver migrate`, to the application role alone.
+    op.execute(f"revoke all on function {_SIGNATURE} from public")
+
+
+def downgrade() -> None:
+    before = op.get_context().environment_context.script.get_revision("0020").module.CHAT_STORE
+    op.execute(f"drop function {_SIGNATURE}")
+    op.execute(before)
+    op.execute(f"revoke all on function {_BEFORE} from public")
