@@ -45,6 +45,7 @@ from chatserver.transport.limits import network_of
 from chatserver.transport.metrics import CommandMetrics, ForwardMetrics, MetricsPage
 from chatserver.transport.sockets import SocketDoor
 from chatserver.transport.websocket import WebSocketDoor
+from chatserver.webhooks.sources.door import InboundDoor
 
 # Which of all nodes publishes the change list: any number that no other role has.
 CHANGE_LIST: Final = 0x63686174
@@ -186,6 +187,11 @@ class Server:
             node_id=self.settings.node_id,
             look=self.metrics.look,
             siblings=self.siblings,
+        ).attach(app)
+        InboundDoor(
+            self.container.sources.reception,
+            public_url=self.settings.public_url,
+            trusted_proxies=self.trusted_proxies,
         ).attach(app)
         WebSocketDoor(
             realtime=self.realtime,

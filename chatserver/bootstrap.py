@@ -55,7 +55,11 @@ from chatserver.settings import Settings
 from chatserver.users.models import User
 from chatserver.users.repository import UserLookup, UserRepository
 from chatserver.users.service import UserService
+from chatserver.webhooks.sources.parts import Parts
 from chatserver.wiring.core import Core
+from chatserver.wiring.providers import Providers
+from chatserver.wiring.sources import Forwarder, Sources
+from chatserver.wiring.webhooks import Webhooks
 
 # Longer than an operation may take (registry: 4 s).
 ERASE_AFTER_S: Final = 5.0
@@ -144,6 +148,15 @@ class Container(Core):
             seal=CursorSeal(self.box),
             generation=self.generation,
         )
+        self.webhooks = Webhooks(self, self.log)
+        self.providers = Providers(self, targets=self.webhooks.targets)
+        self.sources = Sources(
+            self,
+            rooms=self._rooms,
+            people=self._users,
+            posts=self.chat,
+            parts=Parts(forward=Forwarder(self.webhooks)),
+        )
         self._lazily: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -159,6 +172,7 @@ class Container(Core):
 
     async def stop(self) -> None:
         """Store what waits, then let every connection go."""
+        await self.sources.reception.stop()
         await self.writer.close()
         for task in self._lazily:
             task.cancel()
@@ -169,6 +183,8 @@ class Container(Core):
             await self.publisher.stop()
         await self.doorbell.close()
         self.slow.close()
+        await self.webhooks.stop()
+        await self.providers.stop()
         await self.outside.close()
         await self.database.close()
 

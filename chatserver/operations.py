@@ -13,10 +13,14 @@ from chatserver.chat.sockets import FACTS as CHAT_FACTS
 from chatserver.chat.sockets import NAMESPACE as CHAT
 from chatserver.chat.sockets import ChatCommands
 from chatserver.clients.http import CLIENT_ROUTES, KEY_ROUTES, ClientKeysHttp, ClientsHttp
+from chatserver.deliveries.http import ROUTES as DELIVERY_ROUTES
+from chatserver.deliveries.http import DeliveriesHttp
 from chatserver.kernel.principal import Scope
 from chatserver.privacy.http import FACTS as PRIVACY_FACTS
 from chatserver.privacy.http import ROUTES as PRIVACY_ROUTES
 from chatserver.privacy.http import PrivacyHttp
+from chatserver.providers.http import ROUTES as PROVIDER_ROUTES
+from chatserver.providers.http import ProvidersHttp
 from chatserver.realtime.running import Running
 from chatserver.rooms.http import ROUTES as ROOM_ROUTES
 from chatserver.rooms.http import RoomsHttp
@@ -29,6 +33,11 @@ from chatserver.transport.usage import ROUTES as USAGE_ROUTES
 from chatserver.transport.usage import UsageHttp
 from chatserver.users.http import ROUTES as USER_ROUTES
 from chatserver.users.http import UsersHttp
+from chatserver.webhooks.endpoints.http import FACTS as ENDPOINT_FACTS
+from chatserver.webhooks.endpoints.http import ROUTES as ENDPOINT_ROUTES
+from chatserver.webhooks.endpoints.http import EndpointsHttp
+from chatserver.webhooks.sources.http import ROUTES as SOURCE_ROUTES
+from chatserver.webhooks.sources.http import SourcesHttp
 
 NOTIFICATIONS: Final = "/notifications"
 # What a key must be able to read to connect a namespace.
@@ -72,8 +81,21 @@ def build_registry(container: Container | None = None, current: Running | None =
         AuthCommands(parts.identifier, parts.rotation, current or parts.current),
         namespaces=NAMESPACES,
     )
+    registry.add(
+        SourcesHttp(parts.sources.open_sources, parts.sources.open_history), routes=SOURCE_ROUTES
+    )
+    hooks = parts.webhooks
+    registry.add(
+        ProvidersHttp(parts.providers.open_providers, parts.providers.checks),
+        routes=PROVIDER_ROUTES,
+    )
+    registry.add(DeliveriesHttp(hooks.open_deliveries, hooks.headers), routes=DELIVERY_ROUTES)
+    registry.add(
+        EndpointsHttp(hooks.open_endpoints, hooks.open_replays, hooks.reader),
+        routes=ENDPOINT_ROUTES,
+    )
     registry.add(UsageHttp(parts.gate, current or parts.current), routes=USAGE_ROUTES)
-    registry.add_facts(*ROOM_FACTS, *CHAT_FACTS, *PRIVACY_FACTS, *SESSION_FACTS)
+    registry.add_facts(*ROOM_FACTS, *CHAT_FACTS, *PRIVACY_FACTS, *ENDPOINT_FACTS, *SESSION_FACTS)
     return registry
 
 

@@ -3,6 +3,7 @@
 from chatserver.api_keys.models import KeyFamily, RetiredKey
 from chatserver.chat.models import Message
 from chatserver.clients.models import Client, ClientKey, JwtIssuer
+from chatserver.deliveries.models import Attempt, DayCount, Delivery, Target
 from chatserver.infra.audit import AuditRow
 from chatserver.infra.cluster import ClusterGeneration
 from chatserver.infra.event_log import RoomEvent
@@ -14,18 +15,39 @@ from chatserver.kernel.tables import METADATA
 from chatserver.privacy.models import Erasure, ErasureRoom
 from chatserver.rooms.models import Departure, Member, Room
 from chatserver.users.models import User
+from chatserver.providers.models import Provider
+from chatserver.webhooks.endpoints.models import Endpoint, EndpointSecret, Event, EventNumber
+from chatserver.webhooks.sources.models import (
+    InboundEffect,
+    InboundEvent,
+    InboundRefusal,
+    InboundSecret,
+    InboundSource,
+)
 
 __all__ = [
     "METADATA",
+    "Attempt",
     "AuditRow",
     "Client",
     "ClientKey",
     "ClientUsage",
     "ClusterGeneration",
+    "DayCount",
+    "Delivery",
     "Departure",
+    "Endpoint",
+    "EndpointSecret",
     "Erasure",
     "ErasureRoom",
+    "Event",
+    "EventNumber",
     "IdempotencyRecord",
+    "InboundEffect",
+    "InboundEvent",
+    "InboundRefusal",
+    "InboundSecret",
+    "InboundSource",
     "Job",
     "JwtIssuer",
     "KeyFamily",
@@ -33,7 +55,9 @@ __all__ = [
     "Message",
     "OutboxRow",
     "RetiredKey",
+    "Provider",
     "Room",
     "RoomEvent",
+    "Target",
     "User",
 ]

@@ -5,7 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from chatserver.infra.job_kinds import DEACTIVATE_ROOMS, RETAIN, TRIM_RECORDS, JobKind
+from chatserver.infra.job_kinds import (
+    DEACTIVATE_ROOMS,
+    RETAIN,
+    TRIM_RECORDS,
+    JobKind,
+    TRIM_DELIVERIES,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +26,7 @@ PERIODIC: Final = (
     Periodic(DEACTIVATE_ROOMS, every_s=15),
     Periodic(TRIM_RECORDS, every_s=3600),
     Periodic(RETAIN, every_s=3600),
+    Periodic(TRIM_DELIVERIES, every_s=3600),
 )
 # Jobs of dead workers are given back this often: after a kill they wait for lease + this.
 SWEEP_EVERY_S: Final = 5.0

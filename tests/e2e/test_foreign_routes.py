@@ -30,7 +30,11 @@ KINDS: Final = {
     "/rooms/by-external/{external_id}": "room name",
     "/clients/{id}": "client",
     "/client/keys/{id}": "master key",
+    "/providers/{id}": "provider",
     "/users/{external_id}/keys/{id}": "user key",
+    "/webhooks/sources/{id}": "inbound source",
+    "secret_id": "source secret",
+    "event_id": "inbound event",
 }
 # A right body for each operation that takes one, so that only the ids are wrong.
 BODIES: Final[dict[str, dict[str, Any]]] = {
@@ -38,6 +42,8 @@ BODIES: Final[dict[str, dict[str, Any]]] = {
     "client_key.rotate": {"now": True},
     "user.update": {"display_name": "taken over"},
     "user.revoke": {},
+    "provider.update": {"name": "taken over"},
+    "provider.verify": {},
     "room.update": {"title": "taken over"},
     "room.deactivate": {},
     "room.reactivate": {},
@@ -46,6 +52,11 @@ BODIES: Final[dict[str, dict[str, Any]]] = {
     "member.add": {"user_ids": ["intruder"]},
     "member.put": {"role": "owner"},
     "member.update": {"role": "owner"},
+    "source.update": {"description": "taken over"},
+    "source.add_secret": {"secret": "intruder:secret"},
+    "source.replay": {},
+    "source.replay_event": {},
+    "source.test": {"headers": {}, "body": "{}"},
     "message.post": {"content": "I was here", "client_msg_id": "intruder"},
 }
 # These make what they name, each client for itself.
@@ -55,7 +66,9 @@ NAMELESS: Final = {
     *("client.create", "client.list", "client.own", "client.update_own"),
     *("client_key.list", "client_key.create", "user.list", "user.me"),
     *("room.create", "room.list", "room.list_all"),
+    *("provider.create", "provider.list"),
     *("audit.list", "client.usage"),
+    *("source.create", "source.list"),
 }
 
 

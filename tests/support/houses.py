@@ -3,6 +3,7 @@
 from typing import Any, Final
 
 from tests.support.scene import Scene
+from tests.support.vendors import BASIC_SOURCE, Vendor
 
 UNKNOWN_ID: Final = "018f0000-0000-7000-8000-0123456789ab"
 UNKNOWN: Final = {
@@ -13,6 +14,10 @@ UNKNOWN: Final = {
     "room": UNKNOWN_ID,
     "room name": "no-such-room",
     "message": UNKNOWN_ID,
+    "provider": UNKNOWN_ID,
+    "inbound source": UNKNOWN_ID,
+    "source secret": UNKNOWN_ID,
+    "inbound event": UNKNOWN_ID,
 }
 
 
@@ -52,7 +57,19 @@ class House:
                 {"content": f"{self.canary} text", "sender_id": person},
             )
         ).ok()["message"]
+        source = (
+            await scene.api.post(
+                "/webhooks/sources",
+                {"slug": "shop", "description": self.canary, **BASIC_SOURCE},
+            )
+        ).ok()
+        event = await Vendor(scene.api, scene.client["slug"], "shop").basic({"x": self.canary})
+        provider = {"channel": "webhook", "kind": "standard", "name": f"{self.canary} provider"}
+        way = (await scene.api.post("/providers", {**provider, "config": {}})).ok()
         self.ids = {
+            "inbound source": source["id"],
+            "source secret": source["secrets"][0]["id"],
+            "inbound event": event.ok()["id"],
             "client": scene.client["id"],
             "master key": master["id"],
             "user": person,
@@ -60,6 +77,7 @@ class House:
             "room": room["id"],
             "room name": name,
             "message": message["id"],
+            "provider": way["id"],
         }
         return self
 
@@ -71,8 +89,10 @@ class House:
             (await api.get("/client")).body,
             (await api.get(f"/users/{self.ids['user']}")).body,
             (await api.get("/rooms/all")).body,
+            (await api.get("/webhooks/sources")).body,
             (await api.get(f"/rooms/{room}/events")).body,
             (await api.get(f"/rooms/{room}/members")).body,
             [key["id"] for key in (await api.get("/client/keys")).body["items"]],
             own.body["key"]["device_id"],
+            (await api.get("/providers")).body,
         ]
