@@ -58,6 +58,7 @@ from chatserver.transport.metrics import CommandMetrics, ForwardMetrics, Metrics
 from chatserver.transport.sockets import SocketDoor
 from chatserver.transport.stored import StoredDoor
 from chatserver.transport.websocket import WebSocketDoor
+from chatserver.webhooks.sources.door import InboundDoor
 
 log = structlog.get_logger(__name__)
 
@@ -202,6 +203,11 @@ class Server:
             node_id=self.settings.node_id,
             look=self.metrics.look,
             siblings=self.siblings,
+        ).attach(app)
+        InboundDoor(
+            self.container.sources.reception,
+            public_url=self.settings.public_url,
+            trusted_proxies=self.trusted_proxies,
         ).attach(app)
         WebSocketDoor(
             realtime=self.realtime,

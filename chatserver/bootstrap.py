@@ -55,12 +55,16 @@ from chatserver.settings import Settings
 from chatserver.users.models import User
 from chatserver.users.repository import UserLookup, UserRepository
 from chatserver.users.service import UserService
+from chatserver.webhooks.sources.parts import Parts
 from chatserver.wiring.chat import Conversation
 from chatserver.wiring.core import Core
 from chatserver.wiring.files import FilesParts
-from chatserver.wiring.search import SearchParts
 from chatserver.wiring.helpdesk import Helpdesk
 from chatserver.wiring.moderation import Moderation
+from chatserver.wiring.providers import Providers
+from chatserver.wiring.search import SearchParts
+from chatserver.wiring.sources import Forwarder, Sources
+from chatserver.wiring.webhooks import Webhooks
 
 # Longer than an operation may take (registry: 4 s).
 ERASE_AFTER_S: Final = 5.0
@@ -151,6 +155,15 @@ class Container(Core):
         self.reads = self.conversation.reads
         self.open_changes = self.conversation.open_changes
         self.search = SearchParts(self, rooms=self._rooms)
+        self.webhooks = Webhooks(self, self.log)
+        self.providers = Providers(self, targets=self.webhooks.targets)
+        self.sources = Sources(
+            self,
+            rooms=self._rooms,
+            people=self._users,
+            posts=self.chat,
+            parts=Parts(forward=Forwarder(self.webhooks)),
+        )
         self._lazily: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -166,6 +179,7 @@ class Container(Core):
 
     async def stop(self) -> None:
         """Store what waits, then let every connection go."""
+        await self.sources.reception.stop()
         await self.conversation.stop()
         for task in self._lazily:
             task.cancel()
@@ -178,6 +192,8 @@ class Container(Core):
         self.slow.close()
         self.files.close()
         await self.search.close()
+        await self.webhooks.stop()
+        await self.providers.stop()
         await self.outside.close()
         await self.database.close()
 
@@ -325,6 +341,7 @@ class Container(Core):
         """Tell whether a legal hold keeps a room, also a deleted one."""
         async with self.database.transaction() as session:
             return await HoldRepository(session).keeps_room(client_id, room_id)
+
     async def _delete_message(self, principal: Principal, command: MessageRef) -> None:
         async with self.open_changes() as changes:
             await changes.delete(principal, command)

@@ -20,6 +20,8 @@ from chatserver.clients.http import (
     ClientsHttp,
     TokensHttp,
 )
+from chatserver.deliveries.http import ROUTES as DELIVERY_ROUTES
+from chatserver.deliveries.http import DeliveriesHttp
 from chatserver.files.http import ROUTES as FILE_ROUTES
 from chatserver.files.http import FilesHttp
 from chatserver.invites.http import ROUTES as INVITE_ROUTES
@@ -30,6 +32,8 @@ from chatserver.moderation.sockets import FlagCommands
 from chatserver.privacy.http import FACTS as PRIVACY_FACTS
 from chatserver.privacy.http import ROUTES as PRIVACY_ROUTES
 from chatserver.privacy.http import HoldsHttp, PrivacyHttp
+from chatserver.providers.http import ROUTES as PROVIDER_ROUTES
+from chatserver.providers.http import ProvidersHttp
 from chatserver.realtime.running import Running
 from chatserver.rooms.http import ROUTES as ROOM_ROUTES
 from chatserver.rooms.http import RoomsHttp
@@ -51,6 +55,11 @@ from chatserver.transport.usage import ROUTES as USAGE_ROUTES
 from chatserver.transport.usage import UsageHttp
 from chatserver.users.http import ROUTES as USER_ROUTES
 from chatserver.users.http import UsersHttp
+from chatserver.webhooks.endpoints.http import FACTS as ENDPOINT_FACTS
+from chatserver.webhooks.endpoints.http import ROUTES as ENDPOINT_ROUTES
+from chatserver.webhooks.endpoints.http import EndpointsHttp
+from chatserver.webhooks.sources.http import ROUTES as SOURCE_ROUTES
+from chatserver.webhooks.sources.http import SourcesHttp
 
 NOTIFICATIONS: Final = "/notifications"
 # What a key must be able to read to connect a namespace.
@@ -98,9 +107,7 @@ def build_registry(container: Container | None = None, current: Running | None =
     registry.add(
         ChatHttp(parts.chat, parts.catch_up, parts.open_changes, parts.reads), routes=CHAT_ROUTES
     )
-    registry.add(
-        SearchCommands(parts.search.service), namespaces=(CHAT,), routes=SEARCH_ROUTES
-    )
+    registry.add(SearchCommands(parts.search.service), namespaces=(CHAT,), routes=SEARCH_ROUTES)
     registry.add(FilesHttp(parts.files.service), routes=FILE_ROUTES)
     registry.add(InviteCommands(parts.open_invites), namespaces=(ROOMS,), routes=INVITE_ROUTES)
     registry.add(SupportCommands(parts.open_support), namespaces=(ROOMS,), routes=SUPPORT_ROUTES)
@@ -112,8 +119,21 @@ def build_registry(container: Container | None = None, current: Running | None =
         AuthCommands(parts.identifier, parts.rotation, current or parts.current),
         namespaces=NAMESPACES,
     )
+    registry.add(
+        SourcesHttp(parts.sources.open_sources, parts.sources.open_history), routes=SOURCE_ROUTES
+    )
+    hooks = parts.webhooks
+    registry.add(
+        ProvidersHttp(parts.providers.open_providers, parts.providers.checks),
+        routes=PROVIDER_ROUTES,
+    )
+    registry.add(DeliveriesHttp(hooks.open_deliveries, hooks.headers), routes=DELIVERY_ROUTES)
+    registry.add(
+        EndpointsHttp(hooks.open_endpoints, hooks.open_replays, hooks.reader),
+        routes=ENDPOINT_ROUTES,
+    )
     registry.add(UsageHttp(parts.gate, current or parts.current), routes=USAGE_ROUTES)
-    registry.add_facts(*ROOM_FACTS, *CHAT_FACTS, *PRIVACY_FACTS, *SESSION_FACTS)
+    registry.add_facts(*ROOM_FACTS, *CHAT_FACTS, *PRIVACY_FACTS, *ENDPOINT_FACTS, *SESSION_FACTS)
     return registry
 
 

@@ -15,6 +15,7 @@ from chatserver.infra import jobs
 from chatserver.infra.job_kinds import PURGE_ROOM
 from chatserver.infra.outbox import OutboxRow
 from chatserver.infra.unit_of_work import UnitOfWork
+from chatserver.webhooks.endpoints.policies import FACT_TYPES
 
 Reaction: TypeAlias = Callable[[UnitOfWork, OutboxRow], Awaitable[None]]
 
@@ -31,6 +32,9 @@ async def purge_room(work: UnitOfWork, row: OutboxRow) -> None:
 
 
 LATER: Final[dict[str, tuple[Reaction, ...]]] = {
+    # Whatever endpoints can follow is planned for them: `wiring/webhooks.py` does that for a whole
+    # batch of facts at once, beside what stands here.
+    **dict.fromkeys(FACT_TYPES, ()),
     "room.deleted": (purge_room,),
 }
 

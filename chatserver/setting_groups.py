@@ -70,6 +70,24 @@ _COUNTS = (
 )
 
 
+class Webhooks(BaseModel):
+    """Outbound webhooks. `WEBHOOKS` is a JSON object with the numbers that differ.
+
+    `slots`: deliveries that a worker process holds at once; `concurrency` is what an endpoint gets
+    at once unless it says otherwise, `drain_per_s` how fast it gets what gathered in a pause.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    endpoints_per_client: int = 500
+    endpoints_per_host: int = 50
+    concurrency: int = 4
+    connections_per_host: int = 50
+    slots: int = 1000
+    drain_per_s: float = 20
+    kept_connection_s: float = 15
+
+
 class Quotas(BaseModel):
     """What one client may use in an hour and on a day (UTC); None: as much as it likes.
 

@@ -15,7 +15,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from chatserver.setting_groups import Limits, Quotas, StorageSettings
+from chatserver.setting_groups import Limits, Quotas, StorageSettings, Webhooks
 
 POSTGRES_SCHEMES = ("postgresql", "postgres")
 REDIS_SCHEMES = ("redis", "rediss", "unix")
@@ -70,6 +70,7 @@ class Settings(StorageSettings, BaseSettings):
     limits_factor: Annotated[int, Field(ge=1, le=1000)] = 1
     limit_values: Limits = Limits()
     quota_values: Quotas = Quotas()
+    webhooks: Webhooks = Webhooks()
     connect_refusal_s: Annotated[float, Field(ge=0, le=10)] = 2.0
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["console", "json"] = "console"

@@ -3,6 +3,7 @@
 from chatserver.api_keys.models import KeyFamily, RetiredKey
 from chatserver.chat.models import Message
 from chatserver.clients.models import Client, ClientKey, JwtIssuer
+from chatserver.deliveries.models import Attempt, DayCount, Delivery, Target
 from chatserver.files.models import MessageFile, ObjectRemoval, StoredFile
 from chatserver.infra.audit import AuditRow
 from chatserver.infra.cluster import ClusterGeneration
@@ -15,22 +16,43 @@ from chatserver.invites.models import Invite
 from chatserver.kernel.tables import METADATA
 from chatserver.moderation.models import Flag, ModerationRule
 from chatserver.privacy.models import Erasure, ErasureRoom
+from chatserver.providers.models import Provider
 from chatserver.rooms.models import Departure, Member, Room
 from chatserver.search.models import MessageSearch, SearchProgress
 from chatserver.users.models import User
+from chatserver.webhooks.endpoints.models import Endpoint, EndpointSecret, Event, EventNumber
+from chatserver.webhooks.sources.models import (
+    InboundEffect,
+    InboundEvent,
+    InboundRefusal,
+    InboundSecret,
+    InboundSource,
+)
 
 __all__ = [
     "METADATA",
+    "Attempt",
     "AuditRow",
     "Client",
     "ClientKey",
     "ClientUsage",
     "ClusterGeneration",
+    "DayCount",
+    "Delivery",
     "Departure",
+    "Endpoint",
+    "EndpointSecret",
     "Erasure",
     "ErasureRoom",
+    "Event",
+    "EventNumber",
     "Flag",
     "IdempotencyRecord",
+    "InboundEffect",
+    "InboundEvent",
+    "InboundRefusal",
+    "InboundSecret",
+    "InboundSource",
     "Invite",
     "Job",
     "JwtIssuer",
@@ -42,10 +64,12 @@ __all__ = [
     "ModerationRule",
     "ObjectRemoval",
     "OutboxRow",
+    "Provider",
     "RetiredKey",
     "Room",
     "RoomEvent",
     "SearchProgress",
     "StoredFile",
+    "Target",
     "User",
 ]

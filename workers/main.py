@@ -10,15 +10,20 @@ import structlog
 from chatserver.bootstrap import Container
 from chatserver.infra import logging
 from chatserver.infra.database import Database
+from chatserver.infra.job_kinds import SEND_DELIVERIES
 from chatserver.infra.jobs import Doorbell
 from chatserver.reactions import LATER
 from chatserver.settings import Settings, SettingsError, load
+from chatserver.webhooks.endpoints.models import CHANNEL
+from workers.deliveries import Lane
 from workers.files import FileJobs
 from workers.privacy import PrivacyJobs
 from workers.records import RecordJobs
 from workers.rooms import RoomJobs
 from workers.runtime import Worker, run
 from workers.scheduler import Scheduler
+from workers.sources import SourceJobs
+from workers.webhooks import WebhookJobs
 
 log = structlog.get_logger()
 
@@ -46,7 +51,18 @@ async def worker(settings: Settings, stopping: asyncio.Event) -> None:
             *PrivacyJobs(eraser=container.eraser, keeper=container.keeper).handlings(),
             *FileJobs(service=container.files.service, janitor=container.files.janitor).handlings(),
             *RecordJobs(database=container.database).handlings(),
+            *SourceJobs(container.sources.runner).handlings(),
+            *WebhookJobs(container.webhooks.open_replays, container.database).handlings(),
         )
+        hooks = container.webhooks
+        lane = Lane(
+            channel=CHANNEL,
+            queue=hooks.queue,
+            sender=hooks.sender,
+            notes=hooks.notes,
+            slots=settings.webhooks.slots,
+        )
+        hooks.wake_here = lane.wake
         indexing = asyncio.create_task(container.search.indexer.run(container.search.leader))
         try:
             await Worker(
@@ -54,6 +70,8 @@ async def worker(settings: Settings, stopping: asyncio.Event) -> None:
                 handlings=handlings,
                 open_work=container.open(lambda work: work),
                 later=LATER,
+                together=(hooks.plan,),
+                lanes={SEND_DELIVERIES: lane},
                 queue_url=settings.queue_url,
             ).run(stopping)
         finally:

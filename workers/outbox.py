@@ -18,6 +18,8 @@ BATCH: Final = 100
 
 Reaction: TypeAlias = Callable[[UnitOfWork, OutboxRow], Awaitable[None]]
 Later: TypeAlias = Mapping[str, Sequence[Reaction]]
+# Reacts to all facts of a batch at once, those that do not concern it included.
+Together: TypeAlias = Callable[[UnitOfWork, Sequence[OutboxRow]], Awaitable[None]]
 
 log = structlog.get_logger()
 
@@ -25,9 +27,17 @@ log = structlog.get_logger()
 class Dispatcher:
     """Takes rows and runs their reactions in one transaction; on every worker at once."""
 
-    def __init__(self, open_work: Open[UnitOfWork], later: Later, *, poll_s: float) -> None:
+    def __init__(
+        self,
+        open_work: Open[UnitOfWork],
+        later: Later,
+        *,
+        poll_s: float,
+        together: Sequence[Together] = (),
+    ) -> None:
         self._open_work = open_work
         self._later = later
+        self._together = together
         self._poll_s = poll_s
         self._condition = Condition("outbox")
         self._look = asyncio.Event()
@@ -75,8 +85,7 @@ class Dispatcher:
             async with self._open_work() as work:
                 rows = await outbox.take(work.session, limit=BATCH)
                 taken = [row.id for row in rows]
-                for row in rows:
-                    await self._react(work, row)
+                await self._react(work, rows)
         except Exception:
             if not taken:
                 raise
@@ -88,8 +97,7 @@ class Dispatcher:
     async def _one(self, row_id: int) -> None:
         try:
             async with self._open_work() as work:
-                for row in await outbox.take(work.session, limit=1, only=row_id):
-                    await self._react(work, row)
+                await self._react(work, await outbox.take(work.session, limit=1, only=row_id))
         except Exception as error:  # noqa: BLE001 - whatever it was, it is the row's own fault
             await self._put_off(row_id, error)
 
@@ -101,10 +109,14 @@ class Dispatcher:
         else:
             log.warning("outbox_row_put_off", outbox_id=row_id, error=describe(error))
 
-    async def _react(self, work: UnitOfWork, row: OutboxRow) -> None:
-        # A type that is not in the table comes from a newer server: its workers will know it.
-        for reaction in self._later[row.type]:
-            await reaction(work, row)
+    async def _react(self, work: UnitOfWork, rows: Sequence[OutboxRow]) -> None:
+        for row in rows:
+            # A type that is not in the table comes from a newer server: its workers will know it.
+            for reaction in self._later[row.type]:
+                await reaction(work, row)
+        if rows:
+            for react in self._together:
+                await react(work, rows)
 
     async def _pause(self) -> None:
         jittered = self._poll_s * random.uniform(0.75, 1.25)  # noqa: S311 - no secret

@@ -56,6 +56,13 @@ _AGED: Final = (
         "select ctid from revoked_token where kept_until < clock_timestamp()"
         " limit :limit for update skip locked))"
     ),
+    # Contract: ids of inbound webhooks are kept for 90 days.
+    text(
+        "delete from inbound_event where ctid = any(array("
+        "select ctid from inbound_event"
+        " where received_at < statement_timestamp() - interval '90 days'"
+        " limit :limit for update skip locked))"
+    ),
     text(
         "delete from job where ctid = any(array("
         "select ctid from job where ended_at < statement_timestamp() - interval '7 days'"

@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import threading
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final
 
 import structlog
@@ -14,9 +14,10 @@ from chatserver.infra.job_kinds import DISPATCH_OUTBOX
 from chatserver.infra.unit_of_work import UnitOfWork
 from chatserver.kernel.opening import Open
 from workers.claimer import POLL_S, Claimer
+from workers.deliveries import Lane
 from workers.holding import Handling
 from workers.listener import Listener
-from workers.outbox import Dispatcher, Later
+from workers.outbox import Dispatcher, Later, Together
 
 try:
     import uvloop
@@ -34,7 +35,7 @@ log = structlog.get_logger()
 
 
 class Worker:
-    """A claimer, an outbox dispatcher and the doorbells that wake them."""
+    """A claimer, an outbox dispatcher, lanes of deliveries, and the doorbells that wake them."""
 
     def __init__(
         self,
@@ -43,14 +44,24 @@ class Worker:
         handlings: Sequence[Handling],
         open_work: Open[UnitOfWork],
         later: Later,
+        together: Sequence[Together] = (),
+        lanes: Mapping[str, Lane] | None = None,
         queue_url: str,
         poll_s: float = POLL_S,
         grace_s: float = GRACE_S,
     ) -> None:
         self.claimer = Claimer(database, handlings, poll_s=poll_s)
-        self.dispatcher = Dispatcher(open_work, later, poll_s=poll_s)
+        self.dispatcher = Dispatcher(open_work, later, poll_s=poll_s, together=together)
+        self._lanes = dict(lanes or {})
         bells = {name: _bell(self.claimer, name) for name in self.claimer.names}
-        self._listener = Listener(queue_url, {**bells, DISPATCH_OUTBOX: self.dispatcher.wake})
+        self._listener = Listener(
+            queue_url,
+            {
+                **bells,
+                **{name: lane.wake for name, lane in self._lanes.items()},
+                DISPATCH_OUTBOX: self.dispatcher.wake,
+            },
+        )
         self._grace_s = grace_s
 
     async def run(self, stopping: asyncio.Event) -> None:
@@ -62,6 +73,7 @@ class Worker:
         parts = [
             asyncio.create_task(self.claimer.run()),
             asyncio.create_task(self.dispatcher.run()),
+            *(asyncio.create_task(lane.run()) for lane in self._lanes.values()),
         ]
         asked = asyncio.create_task(stopping.wait())
         announcing = asyncio.create_task(self._announce())
@@ -85,7 +97,9 @@ class Worker:
         self.dispatcher.stop()
         # Its threads may hang on a dead Redis for some seconds: meanwhile the jobs may end.
         await asyncio.gather(
-            asyncio.to_thread(self._listener.stop), self.claimer.stop(grace_s=self._grace_s)
+            asyncio.to_thread(self._listener.stop),
+            self.claimer.stop(grace_s=self._grace_s),
+            *(lane.stop(grace_s=self._grace_s) for lane in self._lanes.values()),
         )
         await asyncio.wait(parts, timeout=1.0)
         for part in parts:

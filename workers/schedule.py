@@ -5,7 +5,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from chatserver.infra.job_kinds import SWEEP_FILES, DEACTIVATE_ROOMS, RETAIN, TRIM_RECORDS, JobKind
+from chatserver.infra.job_kinds import (
+    DEACTIVATE_ROOMS,
+    RETAIN,
+    SWEEP_FILES,
+    TRIM_DELIVERIES,
+    TRIM_RECORDS,
+    JobKind,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +28,7 @@ PERIODIC: Final = (
     Periodic(TRIM_RECORDS, every_s=3600),
     Periodic(RETAIN, every_s=3600),
     Periodic(SWEEP_FILES, every_s=60),
+    Periodic(TRIM_DELIVERIES, every_s=3600),
 )
 # Jobs of dead workers are given back this often: after a kill they wait for lease + this.
 SWEEP_EVERY_S: Final = 5.0

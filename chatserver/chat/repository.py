@@ -58,6 +58,14 @@ UNREAD_MENTIONS: Final = """(select count(*) from (select distinct n.seq from me
     where n.room_id = r.id and n.seq > x.read_seq
       and n.target = any (array[u.external_id, '!here', '!everyone', '!role:' || x.role])
     limit 1000) named)"""
+_ENTRIES_AT: Final = f"""
+select e.client_id, e.room_id, e.seq, e.id, e.type, e.created_at, e.actor_type, e.actor_id, e.data,
+  e.effect, {_ROOM}, {_MESSAGE}
+from unnest($1::uuid[], $2::bigint[]) as p(room_id, seq)
+join room_event e on e.room_id = p.room_id and e.seq = p.seq
+join room r on r.id = e.room_id left join message m on m.id = e.message_id
+"""  # noqa: S608 - constants of this file
+
 _CHANGED: Final = f"""
 select statement_timestamp() as now, u.rooms_version,
   {_ROOM}, r.last_seq as r_last_seq, r.msg_no as r_msg_no, x.role, x.joined_at, x.joined_seq,
@@ -111,6 +119,23 @@ class ChatRepository:
         """Read the log of a room after a seq, in order; messages and the room as they are now."""
         rows = await self._fetch(_ENTRIES, room_id, after_seq, limit)
         return [_entry(row, generation) for row in rows]
+
+    async def entries_at(
+        self, places: Sequence[tuple[UUID, int]], *, generation: int
+    ) -> list[LogEntry]:
+        """Read the log at some places (room, seq), as it is now; what is gone is left out."""
+        rows = await self._fetch(
+            _ENTRIES_AT, [room for room, _ in places], [seq for _, seq in places]
+        )
+        return [_entry(row, generation) for row in rows]
+
+    async def rooms(self, room_ids: Sequence[UUID], *, generation: int) -> dict[UUID, Any]:
+        """Read rooms as they are now, deleted ones too, as `room.*` facts carry them."""
+        rows = await self._fetch(
+            f"select {_ROOM} from room r where r.id = any ($1)",  # noqa: S608 - constants
+            list(room_ids),
+        )
+        return {row["r_id"]: room_of(row, generation) for row in rows}
 
     async def message(self, client_id: UUID, message_id: UUID) -> dict[str, Any] | None:
         """Read one message, with its context."""
@@ -275,6 +300,17 @@ class ChatLog:
             room_id, after_seq=after_seq, limit=limit, generation=self._generation()
         )
         return [entry.committed() for entry in entries]
+
+    async def facts_at(
+        self, places: Sequence[tuple[UUID, int]]
+    ) -> dict[tuple[UUID, int], dict[str, Any]]:
+        """Read facts at some places of rooms' logs (room, seq), as they are now."""
+        entries = await self._repository.entries_at(places, generation=self._generation())
+        return {(entry.room_id, entry.seq): entry.members() for entry in entries}
+
+    async def rooms(self, room_ids: Sequence[UUID]) -> dict[UUID, dict[str, Any]]:
+        """Read rooms as they are now, as `room.*` facts carry them."""
+        return await self._repository.rooms(room_ids, generation=self._generation())
 
     async def heads(self, room_ids: Sequence[UUID]) -> dict[UUID, int]:
         return await self._repository.heads(room_ids)

@@ -18,7 +18,9 @@ from chatserver.infra.secrets import SecretBox
 from chatserver.infra.signing import Signed, is_signed
 from chatserver.privacy.policies import canonical
 from chatserver.privacy.schemas import ErasureOut, Signature
+from chatserver.providers.service import place_of_config
 from chatserver.settings import Settings
+from chatserver.webhooks.sources.repository import place as place_of_inbound_secret
 
 group = typer.Typer(help="Stored credentials and the keys that protect them.", no_args_is_help=True)
 
@@ -37,6 +39,20 @@ SEALED: Final = (
         "answer",
         ("client_id", "caller", "key"),
         lambda row: place(KeyUse(row["client_id"], row["caller"], row["key"], b"")),
+    ),
+    SealedColumn(
+        "inbound_secret",
+        "sealed",
+        ("id",),
+        lambda row: place_of_inbound_secret(row["client_id"], row["id"]),
+        also=("client_id",),
+    ),
+    SealedColumn(
+        "provider",
+        "sealed",
+        ("id",),
+        lambda row: place_of_config(row["client_id"], row["id"]),
+        also=("client_id",),
     ),
 )
 # Of the keys that live: how many were made with a pepper that is set, and with an older one.

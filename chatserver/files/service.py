@@ -273,7 +273,9 @@ class FileJanitor:
             forgotten += len(ids)
             # Now, and once more by the sweep when the last link to upload has ended.
             nouns = ("incoming", "files", "thumbnails")
-            await self._store.delete([key_of(client_id, each, noun) for each in ids for noun in nouns])
+            await self._store.delete(
+                [key_of(client_id, each, noun) for each in ids for noun in nouns]
+            )
 
 
 def _reader(principal: Principal) -> UUID | None:
@@ -315,5 +317,3 @@ def _shown(file: FileRow) -> FileOut:
             "created_at": file.created_at,
         }
     )
-
-

@@ -7,13 +7,16 @@ and in the factory that makes the socket, which sees what is really connected to
 import asyncio
 import re
 import socket
-from collections.abc import Mapping
+import ssl
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Self
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.connector import Connection
 from aiohttp.resolver import ThreadedResolver
 
 from chatserver.infra.addresses import AddressRefusedError, Reach, Target, check_address, target_of
@@ -54,7 +57,14 @@ _RESERVED_PREFIXES: Final = ("proxy-", "sec-", "webhook-", "x-forwarded-", "x-re
 
 
 class OutboundError(Exception):
-    """A request did not succeed. The text is for logs and the tenant; it holds no secret."""
+    """A request did not succeed. The text is for logs and the tenant; it holds no secret.
+
+    `kind` is the same in a word: `timeout`, `connect_failed`, `tls_failed`, `response_broken`.
+    """
+
+    def __init__(self, text: str, *, kind: str = "response_broken") -> None:
+        super().__init__(text)
+        self.kind = kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +72,8 @@ class Reply:
     status: int
     headers: Mapping[str, str]
     body: bytes
+    # The address that answered.
+    peer: str | None = None
 
 
 def check_headers(headers: Mapping[str, str]) -> None:
@@ -103,7 +115,11 @@ class GuardedResolver(AbstractResolver):
 
 
 class GuardedClient:
-    """Asks public servers, within bounds. One per process; `close` it."""
+    """Asks public servers, within bounds. One per process; `close` it.
+
+    `kept_s`: connections are kept open for so long for the next request to the same host. The
+    address that such a one is connected to was judged when it was made; it can't change.
+    """
 
     def __init__(
         self,
@@ -112,7 +128,13 @@ class GuardedClient:
         resolver: AbstractResolver | None = None,
         total_s: float = TOTAL_S,
         connect_s: float = CONNECT_S,
+        per_host: int = PER_HOST,
+        in_all: int = IN_ALL,
+        kept_s: float | None = None,
     ) -> None:
+        self._per_host = per_host
+        self._in_all = in_all
+        self._kept_s = kept_s
         self._reach = reach or Reach()
         self._resolver = GuardedResolver(self._reach, resolver)
         self._timeout = aiohttp.ClientTimeout(
@@ -167,18 +189,47 @@ class GuardedClient:
             OutboundError: no answer, too slow, too large, or a redirect.
         """
         target = target_of(url, self._reach)
-        try:
+        with _failures():
             async with asyncio.timeout(self._timeout.total):
                 return await self._ask(method, target, dict(headers or {}), body, max_body)
-        except AddressRefusedError:
-            raise
-        except TimeoutError as error:
-            raise OutboundError("The server did not answer in time.") from error
-        except (aiohttp.ClientError, OSError) as error:
-            refused = _cause(error)
-            if refused is not None:
-                raise refused from error
-            raise OutboundError(f"The server can't be reached ({type(error).__name__}).") from error
+
+    async def exchange(
+        self, url: str, *, headers: Mapping[str, str], body: bytes, most: int = MAX_BODY
+    ) -> Reply:
+        """Post a body and give whatever answer comes, redirects too, which are not followed.
+
+        At most `most` bytes of the answer are read; what comes after them is not waited for.
+
+        Raises:
+            AddressRefusedError: the server does not go there.
+            OutboundError: no answer, or too slow.
+        """
+        target = target_of(url, self._reach)
+        with _failures():
+            async with asyncio.timeout(self._timeout.total):
+                try:
+                    return await self._post(target, headers, body, most)
+                except aiohttp.ServerDisconnectedError:
+                    # Most likely it closed a kept connection just as this was sent on it.
+                    if self._kept_s is None:
+                        raise
+                    return await self._post(target, headers, body, most)
+
+    async def _post(
+        self, target: Target, headers: Mapping[str, str], body: bytes, most: int
+    ) -> Reply:
+        fields = {"Accept-Encoding": "identity", "User-Agent": "chatserver", **headers}
+        async with self._opened().post(
+            target.url, headers=fields, data=body, allow_redirects=False
+        ) as answer:
+            taken = bytearray()
+            async for chunk in answer.content.iter_any():
+                taken += chunk
+                if len(taken) >= most:
+                    answer.close()
+                    break
+            peer = answer.peer if isinstance(answer, _Answer) else None
+            return Reply(answer.status, answer.headers, bytes(taken[:most]), peer)
 
     async def _ask(
         self, method: str, target: Target, headers: dict[str, str], body: bytes | None, most: int
@@ -205,10 +256,13 @@ class GuardedClient:
                 resolver=self._resolver,
                 use_dns_cache=False,
                 socket_factory=self._socket,
-                limit=IN_ALL,
-                limit_per_host=PER_HOST,
-                # A connection that is kept would be asked again under an older judgement.
-                force_close=True,
+                limit=self._in_all,
+                limit_per_host=self._per_host,
+                **(
+                    {"force_close": True}
+                    if self._kept_s is None
+                    else {"keepalive_timeout": self._kept_s}
+                ),
             )
             self._session = aiohttp.ClientSession(
                 connector=connector,
@@ -216,6 +270,7 @@ class GuardedClient:
                 trust_env=False,
                 auto_decompress=False,
                 cookie_jar=aiohttp.DummyCookieJar(),
+                response_class=_Answer,
                 max_line_size=MAX_HEADERS // 2,
                 max_field_size=MAX_HEADERS // 2,
             )
@@ -227,6 +282,43 @@ class GuardedClient:
         made = socket.socket(family=family, type=kind, proto=protocol)
         made.setblocking(False)  # noqa: FBT003 - the library's own
         return made
+
+
+class _Answer(aiohttp.ClientResponse):
+    """A response that remembers who gave it: its connection may be let go before it is read."""
+
+    peer: str | None = None
+
+    async def start(self, connection: Connection) -> aiohttp.ClientResponse:
+        if connection.transport is not None:
+            name = connection.transport.get_extra_info("peername")
+            self.peer = None if not name else str(name[0])
+        return await super().start(connection)
+
+
+@contextmanager
+def _failures() -> Iterator[None]:
+    try:
+        yield
+    except AddressRefusedError:
+        raise
+    except TimeoutError as error:
+        raise OutboundError("The server did not answer in time.", kind="timeout") from error
+    except (aiohttp.ClientError, OSError) as error:
+        refused = _cause(error)
+        if refused is not None:
+            raise refused from error
+        raise OutboundError(
+            f"The server can't be reached ({type(error).__name__}).", kind=_kind(error)
+        ) from error
+
+
+def _kind(error: Exception) -> str:
+    if isinstance(error, aiohttp.ClientSSLError | ssl.SSLError):
+        return "tls_failed"
+    return (
+        "connect_failed" if isinstance(error, aiohttp.ClientConnectorError) else "response_broken"
+    )
 
 
 def _cause(error: BaseException) -> AddressRefusedError | None:

@@ -29,8 +29,26 @@ ERASE_USER: Final = JobKind("users.erase", "sweep", deadline_s=3600.0, max_attem
 RETAIN: Final = JobKind("messages.retain", "sweep", deadline_s=3600.0)
 CHECK_FILE: Final = JobKind("files.check", "sweep", deadline_s=300.0, max_attempts=20)
 SWEEP_FILES: Final = JobKind("files.sweep", "sweep")
+# How often an event is tried is the runner's to say: it also tells what was wrong.
+RUN_INBOUND: Final = JobKind("webhooks.inbound", "webhook", deadline_s=120.0, max_attempts=1000)
+REPLAY_EVENTS: Final = JobKind("webhooks.replay", "webhook", max_attempts=20)
+TRIM_DELIVERIES: Final = JobKind("deliveries.trim", "sweep", deadline_s=3600.0)
 DISPATCH_OUTBOX: Final = "outbox.dispatch"
+# No job: deliveries are rows of their own, and this bell only says that there are some.
+SEND_DELIVERIES: Final = "deliveries.send"
 KINDS: Final = {
     kind.name: kind
-    for kind in (DEACTIVATE_ROOMS, RECHECK_ROOMS, PURGE_ROOM, TRIM_RECORDS, ERASE_USER, RETAIN, CHECK_FILE, SWEEP_FILES)
+    for kind in (
+        DEACTIVATE_ROOMS,
+        RECHECK_ROOMS,
+        PURGE_ROOM,
+        TRIM_RECORDS,
+        ERASE_USER,
+        RETAIN,
+        CHECK_FILE,
+        SWEEP_FILES,
+        RUN_INBOUND,
+        REPLAY_EVENTS,
+        TRIM_DELIVERIES,
+    )
 }

@@ -245,7 +245,12 @@ class S3Store:
         return {"Bucket": self._bucket, "Key": check_key(key)}
 
     async def _signed(
-        self, call: str, method: str, asked: dict[str, Any], headers: dict[str, str], life: timedelta
+        self,
+        call: str,
+        method: str,
+        asked: dict[str, Any],
+        headers: dict[str, str],
+        life: timedelta,
     ) -> Link:
         seconds = int(life.total_seconds())
         expires_at = self._clock() + life

@@ -21,6 +21,7 @@ class ErrorKind(StrEnum):
     MALFORMED = "malformed"
     MEDIA_TYPE = "media_type"
     TIMEOUT = "timeout"
+    NOT_ACCEPTABLE = "not_acceptable"
 
 
 class Issue(TypedDict):

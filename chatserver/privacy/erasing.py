@@ -17,6 +17,7 @@ from chatserver.kernel.opening import Open
 from chatserver.privacy import policies
 from chatserver.privacy.events import erased
 from chatserver.privacy.holds import HoldRepository
+from chatserver.privacy.inbound import FIRST, scrub_page
 from chatserver.privacy.models import Erasure
 from chatserver.privacy.repository import PrivacyRepository
 from chatserver.rooms.models import Member, Room
@@ -79,6 +80,7 @@ class Eraser:
                 return
             await self._take_back(erasure)
             await self._forget_answers(erasure)
+            await self._scrub_inbound(erasure)
             if await self._finish(erasure):
                 return
             # Somebody was adding the person to a room just when the erasure began.
@@ -167,6 +169,18 @@ class Eraser:
         while done:
             async with self._open_work() as work:
                 done = await PrivacyRepository(work.session).scrub_reactions(erasure, MESSAGES)
+
+    async def _scrub_inbound(self, erasure: Erasure) -> None:
+        after: UUID | None = FIRST
+        while after is not None:
+            async with self._open_work() as work:
+                after, cleared = await scrub_page(
+                    work.session, erasure.client_id, erasure.external_id, after
+                )
+                if cleared:
+                    await PrivacyRepository(work.session).count(
+                        erasure.id, "inbound_events", cleared
+                    )
 
     async def _finish(self, erasure: Erasure) -> bool:
         """Delete the person and sign the report. False: there are new seats, walk again."""

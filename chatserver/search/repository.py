@@ -127,9 +127,7 @@ class SearchRepository:
         rows = await self._fetch(
             _SHOW, list(ids), words, language, _OPTIONS, f"<{START}{STOP}{LESS}", LESS
         )
-        return {
-            row["m_id"]: (message_of(row), row["headline"].replace(LESS, "<")) for row in rows
-        }
+        return {row["m_id"]: (message_of(row), row["headline"].replace(LESS, "<")) for row in rows}
 
     async def _fetch(self, statement: str, *values: object) -> list[asyncpg.Record]:
         with outages():

@@ -129,9 +129,7 @@ select sender_key, client_msg_id from message
 where room_id = :room and (sender_key, client_msg_id) in (
   select * from unnest(cast(:keys as text[]), cast(:names as text[])))
 """)
-_TAKEN: Final = text(
-    "select seq, id from room_event where room_id = :room and seq = any (:seqs)"
-)
+_TAKEN: Final = text("select seq, id from room_event where room_id = :room and seq = any (:seqs)")
 _HOLES: Final = text("""
 select s.seq, (select e.created_at from room_event e where e.room_id = r.id and e.seq < s.seq
   order by e.seq desc limit 1) as at
@@ -299,26 +297,20 @@ class ExportRepository:
     async def messages(
         self, room_id: UUID, after: int, up_to: int, limit: int
     ) -> list[dict[str, Any]]:
-        return await self._page(
-            _MESSAGES_OUT, room=room_id, after=after, up_to=up_to, limit=limit
-        )
+        return await self._page(_MESSAGES_OUT, room=room_id, after=after, up_to=up_to, limit=limit)
 
     async def reactions(
         self, room_id: UUID, after: int, up_to: int, limit: int
     ) -> list[dict[str, Any]]:
         """Give the reactions of the same messages as `messages` gives."""
-        return await self._page(
-            _REACTIONS_OUT, room=room_id, after=after, up_to=up_to, limit=limit
-        )
+        return await self._page(_REACTIONS_OUT, room=room_id, after=after, up_to=up_to, limit=limit)
 
     async def events(
         self, room_id: UUID, after: int, up_to: int, limit: int
     ) -> list[dict[str, Any]]:
         return await self._page(_EVENTS_OUT, room=room_id, after=after, up_to=up_to, limit=limit)
 
-    async def members(
-        self, room_id: UUID, after: UUID | None, limit: int
-    ) -> list[dict[str, Any]]:
+    async def members(self, room_id: UUID, after: UUID | None, limit: int) -> list[dict[str, Any]]:
         return await self._page(_MEMBERS_OUT, room=room_id, after=after, limit=limit)
 
     async def total(self) -> int:

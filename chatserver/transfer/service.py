@@ -404,9 +404,7 @@ class Import:
     async def _moved(
         self, tables: ImportRepository, target: _Target, *, last_seq: int, msg_no: int, at: object
     ) -> None:
-        await tables.move(
-            target.id, last_seq=last_seq, msg_no=msg_no, at=at, raised=target.is_read
-        )
+        await tables.move(target.id, last_seq=last_seq, msg_no=msg_no, at=at, raised=target.is_read)
         # Once is enough to make everybody load it anew.
         target.is_read = False
 

@@ -25,7 +25,7 @@ async def read_object(request: web.Request, *, within_s: float = BODY_S) -> dict
     """
     if request.headers.get(hdrs.CONTENT_ENCODING, "identity").lower() != "identity":
         raise MediaTypeError("Send the body uncompressed.")
-    raw = await _read(request, within_s)
+    raw = await read_bytes(request, within_s=within_s)
     if not raw:
         return {}
     charset = (request.charset or "utf-8").lower()
@@ -48,7 +48,7 @@ async def refuse_body(request: web.Request) -> None:
     Raises:
         PayloadInvalidError: there is one.
     """
-    if request.can_read_body and await _read(request, BODY_S):
+    if request.can_read_body and await read_bytes(request):
         raise PayloadInvalidError.of("$", "this method takes no body; use the query")
 
 
@@ -71,16 +71,23 @@ def printable(name: str) -> str:
     return name[:64].encode("ascii", "backslashreplace").decode()
 
 
-async def _read(request: web.Request, within_s: float) -> bytes:
-    if (request.content_length or 0) > MAX_BODY:
-        raise _too_large()
+async def read_bytes(
+    request: web.Request, *, within_s: float = BODY_S, most: int = MAX_BODY
+) -> bytes:
+    """Read the body as it comes, up to `most` bytes.
+
+    Raises:
+        PayloadTooLargeError, SlowBodyError, MalformedRequestError: as `read_object`.
+    """
+    if (request.content_length or 0) > most:
+        raise _too_large(most)
     raw = bytearray()
     try:
         async with asyncio.timeout(within_s):
             async for chunk in request.content.iter_any():
                 raw += chunk
-                if len(raw) > MAX_BODY:
-                    raise _too_large()
+                if len(raw) > most:
+                    raise _too_large(most)
     except TimeoutError as error:
         raise SlowBodyError from error
     except (web.RequestPayloadError, ConnectionError) as error:
@@ -88,5 +95,5 @@ async def _read(request: web.Request, within_s: float) -> bytes:
     return bytes(raw)
 
 
-def _too_large() -> PayloadTooLargeError:
-    return PayloadTooLargeError(f"A body may have at most {MAX_BODY} bytes.", max_bytes=MAX_BODY)
+def _too_large(most: int) -> PayloadTooLargeError:
+    return PayloadTooLargeError(f"A body may have at most {most} bytes.", max_bytes=most)

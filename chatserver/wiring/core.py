@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
-from typing import Final, TypeVar
+from typing import Final, TypeAlias, TypeVar
 
 from chatserver.clients.repository import ClientNumbersLookup
 from chatserver.infra.addresses import Reach
@@ -26,6 +26,8 @@ from chatserver.settings import Settings
 from chatserver.transport.limits import Book, Gate
 
 Service = TypeVar("Service")
+# Builds a service within a unit of work that others write to, too.
+Builder: TypeAlias = Callable[[UnitOfWork], Service]
 
 _BUS_KEY: Final = b"chatserver bus v1|"
 

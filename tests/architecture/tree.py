@@ -46,5 +46,12 @@ def import_all(*tops: str) -> list[ModuleType]:
 
 
 def features() -> set[str]:
-    packages = {path.parent.name for path in (ROOT / "chatserver").glob("*/__init__.py")}
-    return packages - TECHNICAL
+    """Every feature; of one that has grown into a folder of sub-nouns, each of these."""
+    found: set[str] = set()
+    for marker in (ROOT / "chatserver").glob("*/__init__.py"):
+        name = marker.parent.name
+        inner = {f"{name}.{each.parent.name}" for each in marker.parent.glob("*/__init__.py")}
+        has_files = any(each != marker for each in marker.parent.glob("*.py"))
+        if name not in TECHNICAL:
+            found |= {name} if has_files or not inner else inner
+    return found

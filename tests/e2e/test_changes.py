@@ -29,9 +29,7 @@ def last(device: Device, fact_type: str) -> dict[str, Any]:
     return found
 
 
-async def test_what_one_changes_all_see_alike_live_and_later(
-    js: JavaScript, scene: Scene
-) -> None:
+async def test_what_one_changes_all_see_alike_live_and_later(js: JavaScript, scene: Scene) -> None:
     alice, bob, room = await pair(js, scene)
     message = await alice.say(room, "helo", mentions=["bob", "!here"])
     ref = {"message_id": message["id"]}

@@ -37,7 +37,11 @@ KINDS: Final = {
     "/clients/{id}": "client",
     "/client/keys/{id}": "master key",
     "/client/legal-holds/{id}": "hold",
+    "/providers/{id}": "provider",
     "/users/{external_id}/keys/{id}": "user key",
+    "/webhooks/sources/{id}": "inbound source",
+    "secret_id": "source secret",
+    "event_id": "inbound event",
 }
 # A right body for each operation that takes one, so that only the ids are wrong.
 BODIES: Final[dict[str, dict[str, Any]]] = {
@@ -45,6 +49,8 @@ BODIES: Final[dict[str, dict[str, Any]]] = {
     "client_key.rotate": {"now": True},
     "user.update": {"display_name": "taken over"},
     "user.revoke": {},
+    "provider.update": {"name": "taken over"},
+    "provider.verify": {},
     "room.update": {"title": "taken over"},
     "room.deactivate": {},
     "room.reactivate": {},
@@ -68,6 +74,11 @@ BODIES: Final[dict[str, dict[str, Any]]] = {
     "read.unmark": {},
     "room.mute": {},
     "room.ban": {},
+    "source.update": {"description": "taken over"},
+    "source.add_secret": {"secret": "intruder:secret"},
+    "source.replay": {},
+    "source.replay_event": {},
+    "source.test": {"headers": {}, "body": "{}"},
     "message.post": {"content": "I was here", "client_msg_id": "intruder"},
 }
 # These make what they name, each client for itself.
@@ -83,6 +94,9 @@ NAMELESS: Final = {
     *("legal_hold.place", "token.revoke"),
     *("client.usage", "read.summary", "support.queue", "flag.list"),
     *("moderation.rule_create", "moderation.rule_list", "moderation.try"),
+    *("provider.create", "provider.list"),
+    *("audit.list", "client.usage"),
+    *("source.create", "source.list"),
 }
 
 

@@ -34,6 +34,7 @@ from tests.support.tenants import (
     refusal_of,
     without,
 )
+from tests.support.vendors import BASIC_SOURCE, Vendor
 
 REGISTRY = build_registry()
 MALFORMED = "not an id!"
@@ -111,7 +112,18 @@ async def _things_of(alice: Party, scene: Scene, canary: str, name_canary: str) 
     hold = {"room_id": room, "reason": canary}
     more = {"type": "group", "title": canary, "external_id": f"more-{name_canary}"}
     (await scene.api.post("/rooms", more)).ok()
+    source = (
+        await scene.api.post(
+            "/webhooks/sources",
+            {"slug": "shop-of-hers", "description": canary, **BASIC_SOURCE},
+        )
+    ).ok()
+    event = await Vendor(scene.api, scene.client["slug"], "shop-of-hers").basic({"x": canary})
     return {
+        Ref.NEW_SLUG: "shop-of-hers",
+        Ref.SOURCE: source["id"],
+        Ref.SOURCE_SECRET: source["secrets"][0]["id"],
+        Ref.INBOUND_EVENT: event.ok()["id"],
         Ref.ROOM: room,
         Ref.ROOM_NAME: f"room-{name_canary}",
         Ref.NEW_ROOM_NAME: f"more-{name_canary}",

@@ -3,6 +3,7 @@
 from typing import Any, Final
 
 from tests.support.scene import Scene
+from tests.support.vendors import BASIC_SOURCE, Vendor
 
 UNKNOWN_ID: Final = "018f0000-0000-7000-8000-0123456789ab"
 UNKNOWN: Final = {
@@ -18,6 +19,10 @@ UNKNOWN: Final = {
     "code": "n" * 32,
     "rule": UNKNOWN_ID,
     "flag": UNKNOWN_ID,
+    "provider": UNKNOWN_ID,
+    "inbound source": UNKNOWN_ID,
+    "source secret": UNKNOWN_ID,
+    "inbound event": UNKNOWN_ID,
 }
 
 
@@ -63,7 +68,19 @@ class House:
         reason = {"reason": f"{self.canary} reason"}
         (await scene.api.post(f"/messages/{message['id']}/flag", reason)).ok()
         flags = (await scene.api.get("/moderation/flags")).ok()["items"]
+        source = (
+            await scene.api.post(
+                "/webhooks/sources",
+                {"slug": "shop", "description": self.canary, **BASIC_SOURCE},
+            )
+        ).ok()
+        event = await Vendor(scene.api, scene.client["slug"], "shop").basic({"x": self.canary})
+        provider = {"channel": "webhook", "kind": "standard", "name": f"{self.canary} provider"}
+        way = (await scene.api.post("/providers", {**provider, "config": {}})).ok()
         self.ids = {
+            "inbound source": source["id"],
+            "source secret": source["secrets"][0]["id"],
+            "inbound event": event.ok()["id"],
             "client": scene.client["id"],
             "master key": master["id"],
             "user": person,
@@ -76,6 +93,7 @@ class House:
             "code": invite["code"],
             "rule": made["id"],
             "flag": flags[0]["id"],
+            "provider": way["id"],
         }
         return self
 
@@ -92,6 +110,7 @@ class House:
             (await api.get("/client")).body,
             (await api.get(f"/users/{self.ids['user']}")).body,
             (await api.get("/rooms/all")).body,
+            (await api.get("/webhooks/sources")).body,
             (await api.get(f"/rooms/{room}/events")).body,
             (await api.get(f"/rooms/{room}/members")).body,
             [key["id"] for key in (await api.get("/client/keys")).body["items"]],
@@ -100,4 +119,5 @@ class House:
             (await api.get(f"/rooms/{room}/invites")).body,
             (await api.get("/moderation/rules")).body,
             (await api.get("/moderation/flags")).body,
+            (await api.get("/providers")).body,
         ]

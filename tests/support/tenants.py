@@ -17,6 +17,7 @@ import orjson
 from chatserver.transport.registry import Route
 from tests.support.clients import CHAT, Answer, Api, Device
 from tests.support.issuer import own_issuer
+from tests.support.vendors import BASIC_SOURCE, Vendor
 
 Payload = dict[str, Any]
 
@@ -49,13 +50,21 @@ class Ref(StrEnum):
     SUPPORT_ROOM = "support room"
     RULE = "rule"
     FLAG = "flag"
+    PROVIDER = "provider"
+    SOURCE = "inbound source"
+    NEW_SLUG = "new slug"
+    SOURCE_SECRET = "source secret"
+    INBOUND_EVENT = "inbound event"
 
 
 R = Ref
 # External ids are each client's own: the same name elsewhere is another person, or another room.
 PER_CLIENT: Final = frozenset({R.NEW_USER, R.NEW_ROOM_NAME})
 PEOPLE: Final = frozenset({R.PERSON, R.MEMBER, R.BANNED})
+PER_CLIENT: Final = frozenset({R.NEW_USER, R.NEW_ROOM_NAME, R.NEW_SLUG})
+PEOPLE: Final = frozenset({R.PERSON, R.MEMBER})
 MEMBER: Final = {"room_id": R.ROOM, "user_id": R.PERSON}
+PROVIDER: Final = {"channel": "webhook", "kind": "standard", "name": "x", "config": {}}
 PROBES: Final[dict[str, Payload]] = {
     "audit.list": {},
     "auth.confirm": {"key_id": R.KEY},
@@ -111,6 +120,12 @@ PROBES: Final[dict[str, Payload]] = {
     "message.thread": {"message_id": R.MESSAGE},
     "message.unpin": {"message_id": R.MESSAGE},
     "message.unreact": {"message_id": R.MESSAGE, "emoji": "👍"},
+    "provider.create": PROVIDER,
+    "provider.delete": {"id": R.PROVIDER},
+    "provider.get": {"id": R.PROVIDER},
+    "provider.list": {},
+    "provider.update": {"id": R.PROVIDER, "name": "y"},
+    "provider.verify": {"id": R.PROVIDER},
     "presence.set": {"status": "online"},
     "presence.watch": {"room_ids": [R.ROOM], "user_ids": [R.PERSON]},
     "token.list_revoked": {},
@@ -140,6 +155,19 @@ PROBES: Final[dict[str, Payload]] = {
     "room.unwatch": {"room_id": R.ROOM},
     "room.update": {"room_id": R.ROOM, "title": "x"},
     "room.watch": {"room_id": R.ROOM},
+    "source.add_secret": {"id": R.SOURCE, "secret": "shop:a third one"},
+    "source.create": {"slug": R.NEW_SLUG, "scheme": "github"},
+    "source.delete": {"id": R.SOURCE},
+    "source.end_secret": {"id": R.SOURCE, "secret_id": R.SOURCE_SECRET},
+    "source.event": {"id": R.SOURCE, "event_id": R.INBOUND_EVENT},
+    "source.events": {"id": R.SOURCE},
+    "source.get": {"id": R.SOURCE},
+    "source.list": {},
+    "source.refusals": {"id": R.SOURCE},
+    "source.replay": {"id": R.SOURCE},
+    "source.replay_event": {"id": R.SOURCE, "event_id": R.INBOUND_EVENT},
+    "source.test": {"id": R.SOURCE, "headers": {}, "body": "x"},
+    "source.update": {"id": R.SOURCE, "description": "x"},
     "sync": {"cursor": R.CURSOR, "rooms": {R.ROOM: {"epoch": "1.1", "seq": 0}}},
     "typing.start": {"room_id": R.ROOM},
     "typing.stop": {"room_id": R.ROOM},
@@ -162,6 +190,7 @@ MORE_PROBES: Final[tuple[tuple[str, Payload], ...]] = (
     ("message.post", {**PROBES["message.post"], "reply_to": R.MESSAGE}),
     ("message.post", {**PROBES["message.post"], "mentions": [R.PERSON]}),
     ("message.edit", {**PROBES["message.edit"], "mentions": [R.PERSON]}),
+    ("source.test", {"id": R.SOURCE, "event_id": R.INBOUND_EVENT}),
 )
 
 
@@ -192,6 +221,16 @@ def filled(payload: Any, values: dict[Ref, str]) -> Any:
 def never_was(ref: Ref) -> str:
     """Name a thing that might be there and is not."""
     if ref in PEOPLE | {R.USER, R.NEW_USER, R.ERASED, R.ROOM_NAME, R.NEW_ROOM_NAME}:
+    if ref in {
+        R.USER,
+        R.PERSON,
+        R.NEW_USER,
+        R.ERASED,
+        R.MEMBER,
+        R.ROOM_NAME,
+        R.NEW_ROOM_NAME,
+        R.NEW_SLUG,
+    }:
         return f"nobody-{secrets.token_hex(4)}"
     if ref is R.CODE:
         return secrets.token_urlsafe(24)
@@ -232,8 +271,14 @@ class Party:
             R.SUPPORT_ROOM: self._support_room,
             R.RULE: self._rule,
             R.FLAG: self._flag,
+            R.PROVIDER: self._provider,
+            R.SOURCE: self._source,
+            R.NEW_SLUG: self._new_user,
+            R.SOURCE_SECRET: self._source_secret,
+            R.INBOUND_EVENT: self._inbound_event,
         }
         self._last_room = ""
+        self._last_source: dict[str, Any] = {}
         self._last_user = name
 
     @property
@@ -287,6 +332,8 @@ class Party:
         query = {"room_id": self._last_room}
         listed = (await self.master.get("/moderation/flags", query)).ok()["items"]
         made: str = listed[-1]["id"]
+    async def _provider(self) -> str:
+        made: str = (await self.master.post("/providers", PROVIDER)).ok()["id"]
         return made
 
     async def _room_name(self) -> str:
@@ -358,6 +405,22 @@ class Party:
         body = {"room_id": await self._room(), "reason": "own"}
         made: str = (await self.master.post("/client/legal-holds", body)).ok()["id"]
         return made
+
+    async def _source(self) -> str:
+        body = {"slug": f"own-{secrets.token_hex(4)}", **BASIC_SOURCE}
+        self._last_source = (await self.master.post("/webhooks/sources", body)).ok()
+        made: str = self._last_source["id"]
+        return made
+
+    async def _source_secret(self) -> str:
+        found: str = self._last_source["secrets"][0]["id"]
+        return found
+
+    async def _inbound_event(self) -> str:
+        client = (await self.master.get("/client")).ok()
+        vendor = Vendor(self.master, client["slug"], self._last_source["slug"])
+        found: str = (await vendor.basic({"own": True})).ok()["id"]
+        return found
 
     async def _erased(self) -> str:
         name = f"gone-{secrets.token_hex(4)}"

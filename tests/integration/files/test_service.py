@@ -83,7 +83,7 @@ async def test_bounds_are_kept_before_anything_is_sent(shelf: Shelf) -> None:
     with pytest.raises(FileTooLargeError):
         await shelf.service.create(shelf.ann, CreateFile(**values))
     await shelf.house.change(
-        "update client set settings = settings || '{\"quotas\": {\"storage_bytes_per_day\": 10}}'"
+        'update client set settings = settings || \'{"quotas": {"storage_bytes_per_day": 10}}\''
     )
     shelf.house.container.gate.book.forget(shelf.master.client_id)
     await shelf.house.container.gate.book.load(shelf.master.client_id)
@@ -130,9 +130,7 @@ async def test_who_may_see_a_file(shelf: Shelf) -> None:
 async def test_a_deleted_message_gives_its_file_no_more(shelf: Shelf) -> None:
     file = await shelf.file(shelf.ann)
     room = await shelf.house.room(shelf.ann, "bob")
-    sent = await shelf.house.say(
-        shelf.ann, room.id, "see", attachments=[{"file_id": str(file.id)}]
-    )
+    sent = await shelf.house.say(shelf.ann, room.id, "see", attachments=[{"file_id": str(file.id)}])
     await shelf.service.get(shelf.bob, FileRef(file_id=file.id))
     async with shelf.house.container.open_changes() as changes:
         await changes.delete(shelf.ann, MessageRef(message_id=sent.message.id))
@@ -201,7 +199,9 @@ async def test_a_check_that_died_between_store_and_row_is_done_again(shelf: Shel
     incoming = key_of(shelf.ann.client_id, made.file.id, "incoming")
     found = await shelf.files.store.stat(incoming)
     assert found is not None
-    await shelf.files.store.move(incoming, key_of(shelf.ann.client_id, made.file.id), etag=found.etag)
+    await shelf.files.store.move(
+        incoming, key_of(shelf.ann.client_id, made.file.id), etag=found.etag
+    )
     done = await shelf.service.complete(shelf.ann, FileRef(file_id=made.file.id))
     assert done.state == "ready"
 

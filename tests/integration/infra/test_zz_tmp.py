@@ -153,7 +153,9 @@ class TestProperty:
         )
     )
     @settings(
-        max_examples=1500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+        max_examples=1500,
+        deadline=None,
+        suppress_health_check=[HealthCheck.function_scoped_fixture],
     )
     def test_three_nodes_together_stay_within_the_bucket(
         self, url: str, steps: list[tuple[int, int, float]]
@@ -191,7 +193,9 @@ class TestProperty:
         )
     )
     @settings(
-        max_examples=1500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+        max_examples=1500,
+        deadline=None,
+        suppress_health_check=[HealthCheck.function_scoped_fixture],
     )
     def test_in_any_outage_three_nodes_overrun_by_half_a_burst_and_half_the_rate_at_most(
         self, url: str, steps: list[tuple[int, str, int, float]]

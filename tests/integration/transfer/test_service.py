@@ -203,7 +203,9 @@ async def test_a_log_that_changes_under_its_readers_gets_another_epoch(shelf: Sh
     # Sends go on behind it, and the log has no hole.
     sent = await shelf.house.say(shelf.ann, room.id, "after")
     assert sent.message.seq == 1103
-    [row] = await shelf.house.rows("select count(*) as n from room_event where room_id = :id", id=room.id)
+    [row] = await shelf.house.rows(
+        "select count(*) as n from room_event where room_id = :id", id=room.id
+    )
     assert row["n"] == 1103
 
 

@@ -11,11 +11,15 @@ OF_NOBODY = {
     "client_usage",
     "cluster_generation",
     "erasure_room",
+    "inbound_refusal",
+    "inbound_secret",
+    "inbound_source",
     "job",
     "moderation_rule",
     "jwt_issuer",
     # Names tokens, for a day; whose they are stands in the token alone.
     "revoked_token",
+    "provider",
 }
 # The rows of a person: gone with the erasure.
 # A hold on a person goes with the person, who can only go when it was released.
@@ -38,6 +42,13 @@ KEPT = {
     "invite": {
         *("id", "client_id", "room_id", "code_hash", "role", "max_uses", "uses", "created_at"),
         *("expires_at", "revoked_at"),
+    "inbound_effect": {
+        *("event_id", "rule", "place", "client_id", "action", "turn", "room_id", "done_at"),
+    },
+    # The id under which a vendor knows its event must go on counting once.
+    "inbound_event": {
+        *("id", "client_id", "source_id", "external_id", "received_at", "secret_hint", "hops"),
+        *("status", "attempts", "replays", "planned_at", "ended_at"),
     },
     "idempotency": {
         *("client_id", "caller", "key", "request_hash", "status", "created_at", "locked_until"),
@@ -71,6 +82,8 @@ KEPT = {
 SCRUBBED = {
     "audit": {"actor", "subject", "address", "details"},
     "idempotency": {"answer"},
+    "inbound_effect": {"arguments", "result", "error", "state"},
+    "inbound_event": {"body", "headers", "error"},
     "message": {
         *("sender_id", "sender_key", "client_msg_id", "body_hash", "content", "partial_content"),
         *("error_message", "context", "reply_to", "attachments", "mentions", "details", "pinned"),

@@ -1,0 +1,21 @@
+"""What may be refused about deliveries."""
+
+from chatserver.kernel.errors import DomainError, ErrorKind
+
+
+class DeliveryNotFoundError(DomainError):
+    kind = ErrorKind.NOT_FOUND
+    code = "delivery.not_found"
+    title = "There is no such delivery."
+
+
+class DeliveryUnsettledError(DomainError):
+    kind = ErrorKind.CONFLICT
+    code = "delivery.unsettled"
+    title = "This delivery is still under way: it needs no replay."
+
+
+class DeliveryCursorInvalidError(DomainError):
+    kind = ErrorKind.INVALID
+    code = "delivery.cursor_invalid"
+    title = "This cursor is not from here. Begin without one."

@@ -1,0 +1,256 @@
+"""Hands mails to Mailgun's HTTP API (https://documentation.mailgun.com), and reads its events."""
+
+import base64
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import Any, Final, Literal, TypeAlias
+from urllib.parse import quote, urlencode
+
+import orjson
+
+from chatserver.infra.addresses import AddressRefusedError
+from chatserver.infra.http_client import GuardedClient, OutboundError, Reply
+from chatserver.infra.mail import Kind, Outcome
+
+BASES: Final = {"us": "https://api.mailgun.net", "eu": "https://api.eu.mailgun.net"}
+# What one call may name, by Mailgun's own rule.
+BATCH: Final = 1000
+SHOWN: Final = 500
+THROTTLED_S: Final = 60.0
+
+EventKind: TypeAlias = Literal[
+    "delivered", "deferred", "bounced", "complained", "opened", "clicked", "unsubscribed"
+]
+# `accepted` says what the answer said already; `rejected` comes for what Mailgun itself refuses.
+_EVENTS: Final[Mapping[str, EventKind]] = {
+    "delivered": "delivered",
+    "complained": "complained",
+    "opened": "opened",
+    "clicked": "clicked",
+    "unsubscribed": "unsubscribed",
+    "rejected": "bounced",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class MailgunConfig:
+    """A sending domain. `base_url` is only for tests and proxies of one's own."""
+
+    domain: str
+    api_key: str = field(repr=False)
+    region: Literal["us", "eu"] = "us"
+    base_url: str | None = None
+
+    @property
+    def messages(self) -> str:
+        return f"{self._domain}/messages.mime"
+
+    @property
+    def events(self) -> str:
+        return f"{self._domain}/events"
+
+    @property
+    def _domain(self) -> str:
+        base = (self.base_url or BASES[self.region]).rstrip("/")
+        return f"{base}/v3/{quote(self.domain, safe='')}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MailEvent:
+    """What happened to a mail after it was handed over.
+
+    `id` is Mailgun's own: an event may come more than once. `delivery_id` is what we gave it along.
+    """
+
+    id: str
+    kind: EventKind
+    at: datetime
+    recipient: str
+    message_id: str | None
+    delivery_id: str | None
+    reason: str = ""
+
+
+class Mailgun:
+    """Asks the API. What goes wrong is an outcome, never an exception."""
+
+    def __init__(self, client: GuardedClient) -> None:
+        self._client = client
+
+    async def send(
+        self, config: MailgunConfig, recipient: str, message: bytes, *, delivery_id: str
+    ) -> Outcome:
+        """Hand one mail over, as it was written, for one recipient."""
+        fields = {"to": recipient, "v:delivery_id": delivery_id, "o:tracking": "no"}
+        content_type, body = _form(fields, message)
+        try:
+            reply = await self._client.fetch(
+                "POST",
+                config.messages,
+                headers={**_credentials(config), "Content-Type": content_type},
+                body=body,
+            )
+        except AddressRefusedError as error:
+            return Outcome(kind="configuration", phase="resolve", text=f"The address {error}.")
+        except OutboundError as error:
+            return _unanswered(error)
+        return _judged(reply)
+
+    async def verify(self, config: MailgunConfig) -> Outcome:
+        """Look whether the key may read the domain's events, without sending anything."""
+        try:
+            reply = await self._ask(config, {"limit": "1"})
+        except AddressRefusedError as error:
+            return Outcome(kind="configuration", phase="resolve", text=f"The address {error}.")
+        except OutboundError as error:
+            return Outcome(kind="retryable", phase="connect", text=str(error))
+        if reply.status == HTTPStatus.OK:
+            return Outcome(kind="accepted", phase="auth", code=reply.status)
+        return _judged(reply)
+
+    async def events_of(self, config: MailgunConfig, message_id: str) -> Sequence[MailEvent] | None:
+        """Look up what became of a mail by its Message-ID. Empty: Mailgun does not know it (yet).
+
+        None: it can't be asked now.
+        """
+        try:
+            reply = await self._ask(config, {"message-id": message_id.strip("<>"), "limit": "25"})
+            found = orjson.loads(reply.body)
+        except (AddressRefusedError, OutboundError, ValueError):
+            return None
+        items = found.get("items") if isinstance(found, dict) else None
+        if reply.status != HTTPStatus.OK or not isinstance(items, list):
+            return None
+        return [event for item in items if (event := read_event(item, accepted=True)) is not None]
+
+    async def _ask(self, config: MailgunConfig, query: Mapping[str, str]) -> Reply:
+        return await self._client.fetch(
+            "GET", f"{config.events}?{urlencode(query)}", headers=_credentials(config)
+        )
+
+
+def read_event(data: Any, *, accepted: bool = False) -> MailEvent | None:  # noqa: ANN401 - a stranger's JSON
+    """Read one event, as webhooks have it in `event-data` and the API in `items`.
+
+    None: it is malformed, or of a kind that tells us nothing. `accepted`: that kind tells something
+    to whoever asks whether a mail arrived at all, and is read as `deferred`.
+    """
+    if not isinstance(data, dict):
+        return None
+    kind = _kind(data, accepted=accepted)
+    event_id, recipient, stamp = data.get("id"), data.get("recipient"), data.get("timestamp")
+    if kind is None or not isinstance(event_id, str) or not isinstance(recipient, str):
+        return None
+    if isinstance(stamp, bool) or not isinstance(stamp, int | float) or not 0 < stamp < 1e11:  # noqa: PLR2004
+        return None
+    message, variables = data.get("message"), data.get("user-variables")
+    headers = message.get("headers") if isinstance(message, dict) else None
+    status = data.get("delivery-status")
+    reason = data.get("reason") or ""
+    if isinstance(status, dict):
+        reason = status.get("message") or status.get("description") or reason
+    return MailEvent(
+        id=event_id[:200],
+        kind=kind,
+        at=datetime.fromtimestamp(stamp, UTC),
+        recipient=recipient[:320],
+        message_id=_text(headers, "message-id"),
+        delivery_id=_text(variables, "delivery_id"),
+        reason=str(reason)[:SHOWN],
+    )
+
+
+def _kind(data: dict[str, Any], *, accepted: bool) -> EventKind | None:
+    name = data.get("event")
+    if name == "failed":
+        return "bounced" if data.get("severity") == "permanent" else "deferred"
+    if name == "accepted" and accepted:
+        return "deferred"
+    return _EVENTS.get(name) if isinstance(name, str) else None
+
+
+def _text(members: object, name: str) -> str | None:
+    value = members.get(name) if isinstance(members, dict) else None
+    return value[:SHOWN] if isinstance(value, str) else None
+
+
+def _credentials(config: MailgunConfig) -> dict[str, str]:
+    pair = base64.b64encode(f"api:{config.api_key}".encode()).decode()
+    return {"Authorization": f"Basic {pair}"}
+
+
+def _form(fields: Mapping[str, str], message: bytes) -> tuple[str, bytes]:
+    """Write a form with the mail as its file (RFC 7578); the fields are our own, without quotes."""
+    boundary = secrets.token_hex(16)
+    parts = [
+        f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()
+        for name, value in fields.items()
+    ]
+    head = (
+        f'--{boundary}\r\nContent-Disposition: form-data; name="message"; filename="message.mime"'
+        "\r\nContent-Type: message/rfc822\r\n\r\n"
+    )
+    body = b"".join((*parts, head.encode(), message, f"\r\n--{boundary}--\r\n".encode()))
+    return f"multipart/form-data; boundary={boundary}", body
+
+
+def _unanswered(error: OutboundError) -> Outcome:
+    if error.kind == "connect_failed":
+        return Outcome(kind="retryable", phase="connect", text=str(error))
+    if error.kind == "tls_failed":
+        return Outcome(kind="configuration", phase="tls", text=str(error))
+    # It may have taken the mail before the line broke: nobody knows.
+    return Outcome(kind="ambiguous", phase="answer", text=str(error))
+
+
+def _judged(reply: Reply) -> Outcome:
+    said = _message(reply.body)
+    if reply.status == HTTPStatus.OK:
+        return Outcome(
+            kind="accepted",
+            phase="done",
+            code=reply.status,
+            text=said.get("message", ""),
+            peer=reply.peer,
+            provider_message_id=said.get("id"),
+        )
+    kind: Kind = "content"
+    retry_after_s = None
+    if reply.status == HTTPStatus.TOO_MANY_REQUESTS:
+        kind, retry_after_s = "throttled", _seconds(reply.headers.get("Retry-After"))
+    elif reply.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        kind = "retryable"
+    elif reply.status in (
+        *(HTTPStatus.UNAUTHORIZED, HTTPStatus.PAYMENT_REQUIRED, HTTPStatus.FORBIDDEN),
+        HTTPStatus.NOT_FOUND,
+    ):
+        kind = "configuration"
+    elif "'to' parameter" in said.get("message", "").lower():
+        kind = "recipient"
+    return Outcome(
+        kind=kind,
+        phase="answer",
+        code=reply.status,
+        text=said.get("message", ""),
+        retry_after_s=retry_after_s,
+        peer=reply.peer,
+    )
+
+
+def _message(body: bytes) -> dict[str, str]:
+    try:
+        said = orjson.loads(body)
+    except ValueError:
+        return {"message": body[:SHOWN].decode(errors="replace")}
+    if not isinstance(said, dict):
+        return {}
+    return {name: value[:SHOWN] for name, value in said.items() if isinstance(value, str)}
+
+
+def _seconds(value: str | None) -> float:
+    if value is not None and value.isascii() and value.isdigit():
+        return float(min(int(value), 86_400))
+    return THROTTLED_S

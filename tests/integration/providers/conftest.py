@@ -1,0 +1,3 @@
+from tests.support.talking import master, second, talk
+
+__all__ = ["master", "second", "talk"]

@@ -1,0 +1,352 @@
+"""One channel's deliveries in this process: claims what is due, sends it, writes down how it went.
+
+Deliveries are no jobs: a row is its own task, and one process holds a thousand of them at once.
+Each channel has a lane of its own; a target's deliveries wait for one another here, and are claimed
+a few ahead, so that a slow target holds up nobody else.
+"""
+
+import asyncio
+import random
+import time
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+from uuid import UUID
+
+import structlog
+
+from chatserver.deliveries.models import Claim, Sent
+from chatserver.deliveries.policies import Verdict, judge
+from chatserver.deliveries.queue import LEASE_S, Ended
+from chatserver.infra.batching import Batcher
+from chatserver.kernel.errors import UnavailableError
+from chatserver.kernel.principal import NOBODY
+from workers.condition import Condition
+
+POLL_S: Final = 1.0
+# So long at least between two walks through the targets.
+GAP_S: Final = 0.005
+SWEEP_S: Final = 15.0
+SLOTS: Final = 1000
+CLAIMED: Final = 256
+BATCH: Final = 64
+# What a send, and writing down how it went, may still take when it is begun.
+NEEDED_S: Final = 25.0
+AGAIN_S: Final = 0.5
+WINDOW_S: Final = 60.0
+FLAPPING_AT: Final = 10
+GIVE_BACK_S: Final = 2.0
+
+log = structlog.get_logger()
+
+
+class Queue(Protocol):
+    """The rows."""
+
+    async def claim(
+        self, channel: str, *, limit: int, after: UUID, full: Sequence[UUID]
+    ) -> list[Claim]: ...
+
+    async def record(self, ended: Sequence[Ended]) -> list[bool]: ...
+
+    async def give_back(self, claims: Sequence[Claim]) -> None: ...
+
+    async def take_back(self) -> int: ...
+
+    async def settle(self) -> int: ...
+
+
+class Sender(Protocol):
+    """Who knows how a channel's deliveries are sent."""
+
+    async def load(self, claims: Sequence[Claim]) -> Sequence[Any]:
+        """Read what some deliveries say, in their order."""
+        ...
+
+    async def send(self, claim: Claim, loaded: Any) -> Sent:  # noqa: ANN401 - what `load` gave
+        """Send one; what goes wrong is an outcome."""
+        ...
+
+
+class Notes(Protocol):
+    """Who follows how well targets are."""
+
+    async def failed(self, claim: Claim, sent: Sent, *, is_flapping: bool) -> bool:
+        """Note a failure. True: nothing more is to be sent there for now."""
+        ...
+
+    async def succeeded(self, claim: Claim) -> None:
+        """Note that a target that was not well took something."""
+        ...
+
+
+@dataclass(slots=True)
+class _Work:
+    """A target's deliveries here."""
+
+    running: int = 0
+    waiting: deque[tuple[Claim, float]] = field(default_factory=deque)
+
+
+@dataclass(slots=True)
+class _Window:
+    """How the last minute went, at a target that failed in it."""
+
+    since: float
+    tries: int = 0
+    failures: int = 0
+
+
+class Lane:
+    """Looks when it is woken and once a second besides, so that no doorbell is ever needed."""
+
+    def __init__(
+        self,
+        *,
+        channel: str,
+        queue: Queue,
+        sender: Sender,
+        notes: Notes,
+        slots: int = SLOTS,
+        poll_s: float = POLL_S,
+        sweep_s: float = SWEEP_S,
+    ) -> None:
+        self._channel = channel
+        self._queue = queue
+        self._sender = sender
+        self._notes = notes
+        self._slots = slots
+        self._poll_s = poll_s
+        self._sweep_s = sweep_s
+        self._loads: Batcher[Claim, Any] = Batcher(sender.load, size=BATCH, in_flight=2)
+        self._records: Batcher[Ended, bool] = Batcher(queue.record, size=BATCH, in_flight=2)
+        self._condition = Condition(f"deliveries of {channel}")
+        self._loop = asyncio.get_running_loop()
+        self._look = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._work: dict[UUID, _Work] = {}
+        self._windows: dict[UUID, _Window] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._held: Counter[UUID] = Counter()
+        self._after = NOBODY
+        # By outcome, since the process began.
+        self.outcomes: Counter[str] = Counter()
+
+    @property
+    def held(self) -> int:
+        """How many deliveries are here, sent or waiting for their turn."""
+        return self._held.total()
+
+    @property
+    def running(self) -> int:
+        """How many are being sent just now."""
+        return sum(work.running for work in self._work.values())
+
+    def wake(self) -> None:
+        """Look now. Callable from any thread, and at any time."""
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._look.set)
+
+    async def run(self) -> None:
+        """Claim and send until `stop`."""
+        sweeping = asyncio.create_task(self._sweep_often())
+        try:
+            while not self._stopping.is_set():
+                self._look.clear()
+                try:
+                    await self._claim()
+                    self._condition.works()
+                except Exception as error:  # noqa: BLE001 - told once, with its trace; tried again
+                    self._condition.fails(error)
+                    await self._pause(AGAIN_S)
+                await asyncio.sleep(GAP_S)
+                await self._pause(self._poll_s * random.uniform(0.75, 1.25))  # noqa: S311 - no secret
+        finally:
+            sweeping.cancel()
+
+    async def stop(self, *, grace_s: float) -> None:
+        """Begin nothing more, let what runs end for `grace_s`, and cut off the rest."""
+        self._stopping.set()
+        self._look.set()
+        waiting = [claim for work in self._work.values() for claim, _ in work.waiting]
+        for work in self._work.values():
+            work.waiting.clear()
+        await self._give_back(waiting)
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=grace_s)
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=GIVE_BACK_S)
+
+    async def sweep(self) -> None:
+        """Queue again what dead workers held; end what has no time or no target any more."""
+        lost = await self._queue.take_back()
+        if lost:
+            log.warning("deliveries_taken_back", channel=self._channel, count=lost)
+            self._look.set()
+        while not self._stopping.is_set() and await self._queue.settle():
+            await asyncio.sleep(0)
+
+    async def _sweep_often(self) -> None:
+        while True:
+            try:
+                await self.sweep()
+            except Exception as error:  # noqa: BLE001 - told once, with its trace; tried again
+                self._condition.fails(error)
+            await asyncio.sleep(self._sweep_s * random.uniform(0.75, 1.25))  # noqa: S311 - no secret
+
+    async def _claim(self) -> None:
+        free = self._slots - self.held
+        if free <= 0:
+            return
+        limit = min(free, CLAIMED)
+        # Nobody takes more than half of the places, however many slow targets he has.
+        full = [client for client, count in self._held.items() if count >= self._slots // 2]
+        asked_at = time.monotonic()
+        claims = await self._queue.claim(self._channel, limit=limit, after=self._after, full=full)
+        for claim in claims:
+            self._held[claim.client_id] += 1
+            self._work.setdefault(claim.target_id, _Work()).waiting.append((claim, asked_at))
+        for target_id in {claim.target_id for claim in claims}:
+            self._fill(target_id)
+        if len(claims) == limit:
+            self._look.set()
+            self._after = claims[-1].target_id
+        else:
+            self._after = NOBODY
+
+    def _fill(self, target_id: UUID) -> None:
+        """Begin as much as a target may have at once."""
+        work = self._work[target_id]
+        while work.waiting and not self._stopping.is_set():
+            claim, asked_at = work.waiting[0]
+            if work.running >= claim.concurrency:
+                return
+            work.waiting.popleft()
+            work.running += 1
+            task = asyncio.create_task(self._hold(claim, asked_at))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        if not work.waiting:
+            # There may be more than was claimed ahead.
+            self._look.set()
+            if not work.running:
+                del self._work[target_id]
+
+    async def _hold(self, claim: Claim, asked_at: float) -> None:
+        ends_at = asked_at + LEASE_S
+        try:
+            if ends_at - time.monotonic() < NEEDED_S:
+                await self._give_back([claim], counted=False)
+                return
+            with structlog.contextvars.bound_contextvars(delivery_id=str(claim.id)):
+                await self._deliver(claim, ends_at)
+        except Exception:
+            log.exception("delivery_crashed", delivery_id=str(claim.id))
+        finally:
+            self._let_go(claim)
+            self._work[claim.target_id].running -= 1
+            self._fill(claim.target_id)
+
+    async def _deliver(self, claim: Claim, ends_at: float) -> None:
+        loaded = await self._load(claim, ends_at)
+        if loaded is None:
+            return
+        try:
+            sent = await self._sender.send(claim, loaded[0])
+        except asyncio.CancelledError:
+            sent = Sent(outcome="unknown", error="interrupted")
+            cut = Ended(claim, sent, Verdict("retry_wait", "interrupted"))
+            # Not through the batcher: this task has been told to end.
+            async with asyncio.timeout(GIVE_BACK_S):
+                await self._queue.record([cut])
+            raise
+        self.outcomes[sent.outcome] += 1
+        verdict = judge(claim, sent, spread=random.random())  # noqa: S311 - jitter
+        if await self._record(Ended(claim, sent, verdict), ends_at):
+            await self._note(claim, sent)
+
+    async def _load(self, claim: Claim, ends_at: float) -> tuple[Any] | None:
+        """Read what is to be sent. None: not in time, so another worker will."""
+        while ends_at - time.monotonic() > NEEDED_S:
+            try:
+                return (await self._loads.ask(claim),)
+            except UnavailableError:
+                await asyncio.sleep(AGAIN_S)
+            except Exception:
+                # One bad row must not take its neighbours with it.
+                log.exception("delivery_unreadable", delivery_id=str(claim.id))
+                return (await _alone(self._sender.load, claim),)
+        return None
+
+    async def _record(self, ended: Ended, ends_at: float) -> bool:
+        while time.monotonic() < ends_at:
+            try:
+                return await self._records.ask(ended)
+            except UnavailableError:
+                await asyncio.sleep(AGAIN_S)
+        return False
+
+    async def _note(self, claim: Claim, sent: Sent) -> None:
+        if sent.outcome == "rejected":
+            return  # the receiver is well; it did not want this one
+        is_failure = sent.outcome != "accepted"
+        is_flapping = self._count(claim.target_id, is_failure=is_failure)
+        if is_failure:
+            if await self._notes.failed(claim, sent, is_flapping=is_flapping):
+                work = self._work[claim.target_id]
+                waiting = [each for each, _ in work.waiting]
+                work.waiting.clear()
+                await self._give_back(waiting)
+        elif not claim.is_plain or claim.target_id in self._windows:
+            await self._notes.succeeded(claim)
+
+    def _count(self, target_id: UUID, *, is_failure: bool) -> bool:
+        """Count a try of a target that failed lately; tell whether half of many do."""
+        now = time.monotonic()
+        window = self._windows.get(target_id)
+        if window is not None and now - window.since > WINDOW_S:
+            del self._windows[target_id]
+            window = None
+        if window is None:
+            if not is_failure:
+                return False
+            window = self._windows[target_id] = _Window(now)
+        window.tries += 1
+        window.failures += is_failure
+        return window.tries >= FLAPPING_AT and window.failures * 2 >= window.tries
+
+    async def _give_back(self, claims: Sequence[Claim], *, counted: bool = True) -> None:
+        """Let others have what was not begun."""
+        if counted:
+            for claim in claims:
+                self._let_go(claim)
+        if claims:
+            try:
+                await self._queue.give_back(claims)
+            except UnavailableError:
+                # They come back when their lease ends.
+                log.warning("deliveries_kept_until_lease_ends", count=len(claims))
+
+    def _let_go(self, claim: Claim) -> None:
+        self._held[claim.client_id] -= 1
+        if not self._held[claim.client_id]:
+            del self._held[claim.client_id]
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._look.wait()
+        except TimeoutError:
+            return
+
+
+async def _alone(load: Callable[[Sequence[Claim]], Awaitable[Sequence[Any]]], claim: Claim) -> Any:  # noqa: ANN401
+    try:
+        (loaded,) = await load([claim])
+    except Exception:
+        log.exception("delivery_undeliverable", delivery_id=str(claim.id))
+        return None
+    return loaded

@@ -1,0 +1,108 @@
+"""Jobs about webhooks: long replays, and what ages out."""
+
+from datetime import datetime, timedelta
+from typing import Final, Protocol
+from uuid import UUID
+
+from sqlalchemy import text
+
+from chatserver.infra.database import Database
+from chatserver.infra.job_kinds import REPLAY_EVENTS, TRIM_DELIVERIES
+from chatserver.infra.jobs import Claim
+from chatserver.kernel.opening import Open
+from chatserver.webhooks.endpoints.policies import ATTEMPTS_KEPT_DAYS, KEPT_DAYS
+from chatserver.webhooks.endpoints.replays import Replaying
+from workers.holding import Handling
+
+SLICE: Final = 2000
+
+_ATTEMPTS: Final = text("""
+delete from delivery_attempt where ctid = any (array(
+  select ctid from delivery_attempt
+  where started_at < clock_timestamp() - make_interval(days => :days)
+  limit :limit for update skip locked))
+""")
+# Ids hold their time: what is older stands before `below`, and the index of ids finds it.
+_DELIVERIES: Final = text("""
+delete from delivery where id = any (array(
+  select id from delivery where id < :below and settled_at is not null
+    and settled_at < clock_timestamp() - make_interval(days => :days)
+  order by id limit :limit for update skip locked))
+""")
+_DAYS: Final = text("""
+delete from delivery_day where day < :day and not exists (
+  select from delivery d where d.client_id = delivery_day.client_id and d.id < :below)
+""")
+# From the oldest on, and without a hole: whoever polls is told where the rest begins.
+_EVENTS: Final = text("""
+delete from webhook_event e using (
+  select n.client_id, (select max(x.seq) from (
+    select v.seq, v.created_at from webhook_event v where v.client_id = n.client_id
+    order by v.seq limit :limit) x
+    where x.created_at < clock_timestamp() - make_interval(days => :days)) as upto
+  from webhook_event_number n) old
+where e.client_id = old.client_id and e.seq <= old.upto
+""")
+_GONE: Final = text("""
+delete from delivery_target t where t.state = 'deleted'
+  and t.since < clock_timestamp() - make_interval(days => :days)
+  and not exists (select from delivery d where d.target_id = t.id)
+""")
+_NOW: Final = text("select clock_timestamp()")
+
+
+class Resends(Protocol):
+    async def replay_slice(self, replaying: Replaying) -> Replaying | None:
+        """Do a slice of a replay; what is left, or None."""
+        ...
+
+
+class WebhookJobs:
+    def __init__(self, open_replays: Open[Resends], database: Database) -> None:
+        self._open_replays = open_replays
+        self._database = database
+
+    def handlings(self) -> tuple[Handling, ...]:
+        return (
+            Handling(REPLAY_EVENTS, self.replay, concurrency=2),
+            Handling(TRIM_DELIVERIES, self.trim),
+        )
+
+    async def replay(self, claim: Claim) -> None:
+        if claim.client_id is None:
+            raise ValueError("events are replayed for a client")
+        left: Replaying | None = Replaying(
+            claim.client_id,
+            UUID(claim.payload["endpoint_id"]),
+            int(claim.payload["after"]),
+            int(claim.payload["upto"]),
+            only_lost=bool(claim.payload["only_lost"]),
+            by=str(claim.payload["by"]),
+        )
+        while left is not None:
+            async with self._open_replays() as replays:
+                left = await replays.replay_slice(left)
+
+    async def trim(self, _: Claim) -> None:
+        async with self._database.transaction() as session:
+            now = (await session.execute(_NOW)).scalar_one()
+        below = first_id(now - timedelta(days=KEPT_DAYS))
+        await self._all(_ATTEMPTS, {"days": ATTEMPTS_KEPT_DAYS})
+        await self._all(_DELIVERIES, {"days": ATTEMPTS_KEPT_DAYS, "below": below})
+        await self._all(_EVENTS, {"days": KEPT_DAYS})
+        async with self._database.transaction() as session:
+            day = (now - timedelta(days=KEPT_DAYS)).date()
+            await session.execute(_DAYS, {"day": day, "below": below})
+            await session.execute(_GONE, {"days": KEPT_DAYS})
+
+    async def _all(self, statement: object, values: dict[str, object]) -> None:
+        removed = 1
+        while removed:
+            async with self._database.transaction() as session:
+                done = await session.execute(statement, values | {"limit": SLICE})  # type: ignore[call-overload]
+                removed = int(done.rowcount)
+
+
+def first_id(moment: datetime) -> UUID:
+    """Give the first id that can be made at a time."""
+    return UUID(int=int(moment.timestamp() * 1000) << 80)
