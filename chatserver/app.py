@@ -53,7 +53,10 @@ UNLIMITED: Final[dict[str, int]] = defaultdict(lambda: 1 << 30)
 SWEEP_S: Final = 25.0
 EXPIRE_S: Final = 2.0
 # What a client may rely on; more of it comes with later versions.
-FEATURES: Final = {"recovery": True, "rotation": True, "typing": False, "presence": True}
+FEATURES: Final = {
+    **{"recovery": True, "rotation": True, "typing": False, "presence": True},
+    "assistant": True,
+}
 
 
 class Server:
@@ -177,6 +180,7 @@ class Server:
             store=self.container.answers,
             trusted_proxies=self.trusted_proxies,
             gate=self.container.gate,
+            follow=self.container.assistant.follower.after,
         ).attach(app)
         url = self.settings.database_url.get_secret_value()
         Health(DatabaseProbe(url), [BusProbe(self.realtime), DrainProbe(self.realtime)]).attach(app)

@@ -55,7 +55,10 @@ from chatserver.settings import Settings
 from chatserver.users.models import User
 from chatserver.users.repository import UserLookup, UserRepository
 from chatserver.users.service import UserService
+from chatserver.wiring.answers import AnswerWiring
 from chatserver.wiring.core import Core
+from chatserver.wiring.documents import DocumentsParts
+from chatserver.wiring.storage import open_store
 
 # Longer than an operation may take (registry: 4 s).
 ERASE_AFTER_S: Final = 5.0
@@ -144,11 +147,23 @@ class Container(Core):
             seal=CursorSeal(self.box),
             generation=self.generation,
         )
+        self.documents = DocumentsParts(
+            self, rooms=self._rooms, users=self._users, store=open_store(settings)
+        )
+        self.assistant = AnswerWiring(
+            self,
+            documents=self.documents,
+            rooms=self._rooms,
+            members=self._members,
+            people=self._users,
+            messages=self.messages,
+        )
         self._lazily: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Begin what runs in the background. Waits for nobody: parts that are away are retried."""
         await self.generation.start()
+        await self.assistant.start()
         if self.broadcaster is self.publisher:
             await self.publisher.start()
         loop = asyncio.get_running_loop()
@@ -167,6 +182,8 @@ class Container(Core):
         await self.generation.stop()
         if self.broadcaster is self.publisher:
             await self.publisher.stop()
+        await self.assistant.stop()
+        await self.documents.close()
         await self.doorbell.close()
         self.slow.close()
         await self.outside.close()

@@ -13,6 +13,8 @@ from chatserver.infra.database import Database
 from chatserver.infra.jobs import Doorbell
 from chatserver.reactions import LATER
 from chatserver.settings import Settings, SettingsError, load
+from workers.assistant import AnswerJobs
+from workers.documents import DocumentJobs
 from workers.privacy import PrivacyJobs
 from workers.records import RecordJobs
 from workers.rooms import RoomJobs
@@ -39,10 +41,19 @@ async def worker(settings: Settings, stopping: asyncio.Event) -> None:
     """Do jobs and dispatch the outbox."""
     container = Container(settings, name="chatserver worker")
     await container.start()
+    await container.assistant.start_working()
     try:
         handlings = (
             *RoomJobs(open_rooms=container.open_rooms).handlings(),
             *PrivacyJobs(eraser=container.eraser, keeper=container.keeper).handlings(),
+            *AnswerJobs(
+                handler=container.assistant.handler,
+                open_answers=container.assistant.open_answers,
+                at_once=settings.answers_per_worker,
+            ).handlings(),
+            *DocumentJobs(
+                trainer=container.documents.trainer, purger=container.documents.purger
+            ).handlings(),
             *RecordJobs(database=container.database).handlings(),
         )
         await Worker(

@@ -21,8 +21,6 @@ PERIODIC: Final = (
     Periodic(TRIM_RECORDS, every_s=3600),
     Periodic(RETAIN, every_s=3600),
 )
-# Jobs of dead workers are given back this often: after a kill they wait for lease + this.
-SWEEP_EVERY_S: Final = 5.0
 
 
 class Timetable:

@@ -27,6 +27,8 @@ _MESSAGE: Final = """
   m.edited_at as m_edited_at, m.deleted_at as m_deleted_at, m.created_at as m_created_at,
   m.client_msg_id as m_client_msg_id, m.room_id as m_room_id
 """
+# For whoever writes messages of its own and tells of them as this feature does.
+MESSAGE: Final = _MESSAGE
 _ROOM: Final = """
   r.id as r_id, r.type as r_type, r.title as r_title, r.external_id as r_external_id,
   r.history as r_history, r.details as r_details, r.is_active as r_is_active,

@@ -157,10 +157,12 @@ class GuardedClient:
         headers: Mapping[str, str] | None = None,
         body: bytes | None = None,
         max_body: int = MAX_BODY,
+        redirects: bool = False,
     ) -> Reply:
         """Send a request and give its answer, whatever its status below 300 or from 400 on.
 
-        `max_body` is in bytes. Redirects are failures; nothing is unpacked.
+        `max_body` is in bytes. Redirects are failures, unless `redirects` asks for them: then they
+        are given like other answers, and the caller asks again, judged anew. Nothing is unpacked.
 
         Raises:
             AddressRefusedError: the server does not go there.
@@ -169,7 +171,7 @@ class GuardedClient:
         target = target_of(url, self._reach)
         try:
             async with asyncio.timeout(self._timeout.total):
-                return await self._ask(method, target, dict(headers or {}), body, max_body)
+                reply = await self._ask(method, target, dict(headers or {}), body, max_body)
         except AddressRefusedError:
             raise
         except TimeoutError as error:
@@ -179,6 +181,9 @@ class GuardedClient:
             if refused is not None:
                 raise refused from error
             raise OutboundError(f"The server can't be reached ({type(error).__name__}).") from error
+        if 300 <= reply.status < 400 and not redirects:  # noqa: PLR2004 - the class of redirects
+            raise OutboundError(f"The server redirects ({reply.status}), which is refused.")
+        return reply
 
     async def _ask(
         self, method: str, target: Target, headers: dict[str, str], body: bytes | None, most: int
@@ -187,8 +192,6 @@ class GuardedClient:
         async with self._opened().request(
             method, target.url, headers=fields, data=body, allow_redirects=False
         ) as answer:
-            if 300 <= answer.status < 400:  # noqa: PLR2004 - the class of redirects
-                raise OutboundError(f"The server redirects ({answer.status}), which is refused.")
             if (answer.content_length or 0) > most:
                 raise OutboundError(f"The answer is larger than {most} bytes.")
             taken = bytearray()

@@ -18,6 +18,8 @@ class JobKind:
     deadline_s: float = 600.0
     max_attempts: int = 3
     retry_s: float = 5.0
+    # How often dead workers of this kind are looked for: after a kill a job waits for lease + this.
+    sweep_s: float = 5.0
 
 
 DEACTIVATE_ROOMS: Final = JobKind("rooms.deactivate", "sweep")
@@ -27,8 +29,39 @@ TRIM_RECORDS: Final = JobKind("records.trim", "sweep")
 # Goes on where it stood: tried for days rather than given up.
 ERASE_USER: Final = JobKind("users.erase", "sweep", deadline_s=3600.0, max_attempts=1000)
 RETAIN: Final = JobKind("messages.retain", "sweep", deadline_s=3600.0)
+# Taken over within 15 s of a kill. How often it is tried is the answer's own affair: `generation`.
+WRITE_ANSWER: Final = JobKind(
+    "assistant.answer",
+    "llm",
+    lease_s=10.0,
+    deadline_s=3600.0,
+    max_attempts=1000,
+    retry_s=1.0,
+    sweep_s=2.0,
+)
+CONSIDER_ANSWER: Final = JobKind("assistant.consider", "llm", max_attempts=20, retry_s=1.0)
+# A large document takes minutes on two cores; whoever takes over embeds only what is missing.
+PROCESS_DOCUMENT: Final = JobKind(
+    "documents.process", "documents", lease_s=20.0, deadline_s=3600.0, max_attempts=5
+)
+PURGE_DOCUMENTS: Final = JobKind("documents.purge", "documents", max_attempts=1000)
+REEMBED_BOT: Final = JobKind("documents.reembed", "documents", deadline_s=86_400.0, max_attempts=20)
+SETTLE_DOCUMENTS: Final = JobKind("documents.settle", "sweep")
 DISPATCH_OUTBOX: Final = "outbox.dispatch"
 KINDS: Final = {
     kind.name: kind
-    for kind in (DEACTIVATE_ROOMS, RECHECK_ROOMS, PURGE_ROOM, TRIM_RECORDS, ERASE_USER, RETAIN)
+    for kind in (
+        DEACTIVATE_ROOMS,
+        RECHECK_ROOMS,
+        PURGE_ROOM,
+        TRIM_RECORDS,
+        ERASE_USER,
+        RETAIN,
+        WRITE_ANSWER,
+        CONSIDER_ANSWER,
+        PROCESS_DOCUMENT,
+        PURGE_DOCUMENTS,
+        REEMBED_BOT,
+        SETTLE_DOCUMENTS,
+    )
 }
