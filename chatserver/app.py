@@ -69,7 +69,10 @@ UNLIMITED: Final[dict[str, int]] = defaultdict(lambda: 1 << 30)
 EXPIRE_S: Final = 2.0
 AGAIN_S: Final = 1.0
 # What a client may rely on; more of it comes with later versions.
-FEATURES: Final = {"recovery": True, "rotation": True, "typing": True, "presence": True}
+FEATURES: Final = {
+    **{"recovery": True, "rotation": True, "typing": True, "presence": True},
+    "assistant": True,
+}
 
 
 class Server:
@@ -194,6 +197,7 @@ class Server:
             store=self.container.answers,
             trusted_proxies=self.trusted_proxies,
             gate=self.container.gate,
+            follow=self.container.assistant.follower.after,
         ).attach(app)
         url = self.settings.database_url.get_secret_value()
         Health(DatabaseProbe(url), self._probes()).attach(app)

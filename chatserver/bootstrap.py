@@ -65,6 +65,10 @@ from chatserver.wiring.providers import Providers
 from chatserver.wiring.search import SearchParts
 from chatserver.wiring.sources import Forwarder, Sources
 from chatserver.wiring.webhooks import Webhooks
+from chatserver.wiring.answers import AnswerWiring
+from chatserver.wiring.core import Core
+from chatserver.wiring.documents import DocumentsParts
+from chatserver.wiring.storage import open_store
 
 # Longer than an operation may take (registry: 4 s).
 ERASE_AFTER_S: Final = 5.0
@@ -164,11 +168,23 @@ class Container(Core):
             posts=self.chat,
             parts=Parts(forward=Forwarder(self.webhooks)),
         )
+        self.documents = DocumentsParts(
+            self, rooms=self._rooms, users=self._users, store=open_store(settings)
+        )
+        self.assistant = AnswerWiring(
+            self,
+            documents=self.documents,
+            rooms=self._rooms,
+            members=self._members,
+            people=self._users,
+            messages=self.messages,
+        )
         self._lazily: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Begin what runs in the background. Waits for nobody: parts that are away are retried."""
         await self.generation.start()
+        await self.assistant.start()
         if self.broadcaster is self.publisher:
             await self.publisher.start()
         loop = asyncio.get_running_loop()
@@ -188,6 +204,8 @@ class Container(Core):
         await self.generation.stop()
         if self.broadcaster is self.publisher:
             await self.publisher.stop()
+        await self.assistant.stop()
+        await self.documents.close()
         await self.doorbell.close()
         self.slow.close()
         self.files.close()

@@ -6,6 +6,22 @@ from chatserver.api_keys import errors as auth
 from chatserver.api_keys.http import ROUTES as API_KEY_ROUTES
 from chatserver.api_keys.http import ApiKeysHttp
 from chatserver.api_keys.sockets import AuthCommands
+from chatserver.assistant.bots.http import ROUTES as BOT_ROUTES
+from chatserver.assistant.bots.http import SEAT_ROUTES, BotsHttp
+from chatserver.assistant.bots.sockets import SeatCommands
+from chatserver.assistant.documents.http import FACTS as DOCUMENT_FACTS
+from chatserver.assistant.documents.http import ROUTES as DOCUMENT_ROUTES
+from chatserver.assistant.documents.http import DocumentsHttp
+from chatserver.assistant.generation.events import FACTS as ANSWER_FACTS
+from chatserver.assistant.generation.http import ROUTES as ANSWER_ROUTES
+from chatserver.assistant.generation.http import AnswersHttp
+from chatserver.assistant.generation.sockets import AnswerCommands
+from chatserver.assistant.retrieval.http import ROUTES as RETRIEVAL_ROUTES
+from chatserver.assistant.retrieval.http import RetrievalHttp
+from chatserver.assistant.sessions.http import ROUTES as ASSISTANT_SESSION_ROUTES
+from chatserver.assistant.sessions.http import SessionsHttp
+from chatserver.assistant.training.http import ROUTES as TRAINING_ROUTES
+from chatserver.assistant.training.http import TrainingHttp
 from chatserver.bootstrap import Container
 from chatserver.chat.http import ROUTES as CHAT_ROUTES
 from chatserver.chat.http import ChatHttp
@@ -133,7 +149,23 @@ def build_registry(container: Container | None = None, current: Running | None =
         routes=ENDPOINT_ROUTES,
     )
     registry.add(UsageHttp(parts.gate, current or parts.current), routes=USAGE_ROUTES)
-    registry.add_facts(*ROOM_FACTS, *CHAT_FACTS, *PRIVACY_FACTS, *ENDPOINT_FACTS, *SESSION_FACTS)
+    known = parts.documents
+    registry.add(BotsHttp(known.open_bots), routes=BOT_ROUTES)
+    registry.add(SeatCommands(known.open_bots), namespaces=(ROOMS,), routes=SEAT_ROUTES)
+    registry.add(DocumentsHttp(known.open_documents, known.intake), routes=DOCUMENT_ROUTES)
+    registry.add(
+        TrainingHttp(known.open_training, known.open_documents, known), routes=TRAINING_ROUTES
+    )
+    registry.add(RetrievalHttp(known.open_bots, known.retrieval), routes=RETRIEVAL_ROUTES)
+    assistant = parts.assistant
+    registry.add(AnswerCommands(assistant.open_answers, assistant.follower), namespaces=(CHAT,))
+    registry.add(AnswersHttp(assistant.follower, assistant.open_usage), routes=ANSWER_ROUTES)
+    registry.add(
+        SessionsHttp(assistant.open_sessions, parts.chat, assistant.follower),
+        routes=ASSISTANT_SESSION_ROUTES,
+    )
+    registry.add_facts(*ROOM_FACTS, *CHAT_FACTS, *DOCUMENT_FACTS, *ANSWER_FACTS)
+    registry.add_facts(*PRIVACY_FACTS, *ENDPOINT_FACTS, *SESSION_FACTS)
     return registry
 
 

@@ -12,7 +12,7 @@ from typing import Final, TypeAlias
 import orjson
 
 from chatserver.infra import jobs
-from chatserver.infra.job_kinds import PURGE_ROOM
+from chatserver.infra.job_kinds import CONSIDER_ANSWER, PURGE_ROOM
 from chatserver.infra.outbox import OutboxRow
 from chatserver.infra.unit_of_work import UnitOfWork
 from chatserver.webhooks.endpoints.policies import FACT_TYPES
@@ -31,10 +31,26 @@ async def purge_room(work: UnitOfWork, row: OutboxRow) -> None:
     )
 
 
+async def consider_answer(work: UnitOfWork, row: OutboxRow) -> None:
+    """Plan a look at what a person said where bots read along. Bots never answer bots."""
+    if row.actor_type != "user" or row.room_id is None or row.message_id is None:
+        return
+    await jobs.plan(
+        work.session,
+        CONSIDER_ANSWER,
+        dedupe=str(row.message_id),
+        client_id=row.client_id,
+        payload=orjson.dumps(
+            {"room_id": str(row.room_id), "message_id": str(row.message_id)}
+        ).decode(),
+    )
+
+
 LATER: Final[dict[str, tuple[Reaction, ...]]] = {
     # Whatever endpoints can follow is planned for them: `wiring/webhooks.py` does that for a whole
     # batch of facts at once, beside what stands here.
     **dict.fromkeys(FACT_TYPES, ()),
+    "message.created": (consider_answer,),
     "room.deleted": (purge_room,),
 }
 

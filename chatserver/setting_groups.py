@@ -1,7 +1,7 @@
 """Settings in groups, each beside what it is about; `settings.py` reads them all."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
@@ -108,6 +108,25 @@ class Quotas(BaseModel):
     connections_per_day: int | None = 20_000_000
 
 
+class AnswerSettings(BaseModel):
+    """How the assistant answers. Without a key and an address it answers by extracts."""
+
+    openai_api_key: SecretStr | None = None
+    openai_base_url: str | None = None
+    openai_model: Annotated[str, Field(min_length=1, max_length=128)] = "gpt-4o-mini"
+    # How a broken answer is gone on with: by the provider's host, or always in one way.
+    openai_continue_mode: Literal["auto", "native", "prefix", "trailing", "ask", "restart"] = "auto"
+    answer_first_token_s: Annotated[float, Field(gt=0, le=600)] = 20
+    answer_token_s: Annotated[float, Field(gt=0, le=600)] = 15
+    answer_whole_s: Annotated[float, Field(gt=0, le=3600)] = 120
+    answer_max_tokens: Annotated[int, Field(ge=16, le=100_000)] = 2000
+    # Of one client at a time, in all rooms; and of one worker process.
+    answers_at_once: Annotated[int, Field(ge=1, le=100_000)] = 100
+    answers_per_worker: Annotated[int, Field(ge=1, le=2000)] = 200
+    # By model: what a million tokens of the prompt and of the answer cost.
+    ai_prices: dict[str, tuple[float, float]] = {}
+
+
 class StorageSettings(BaseModel):
     """Where files are: in a bucket, or in a directory as long as no bucket is named."""
 
@@ -120,3 +139,16 @@ class StorageSettings(BaseModel):
     files_dir: Path = Path("data/files")
     file_bytes: Annotated[int, Field(ge=1, le=5 * 2**30)] = 100 * 2**20
     file_keep_unattached_days: Annotated[float, Field(gt=0, le=3650)] = 7
+
+
+class EmbeddingSettings(BaseModel):
+    """What makes vectors of documents and questions. Without an address: the embedded model."""
+
+    embedding_model: Annotated[str, Field(min_length=1, max_length=128)] = "all-MiniLM-L6-v2-int8"
+    embedding_base_url: str | None = None
+    embedding_api_key: SecretStr | None = None
+    # None: what the model has. A number is asked of models that can shorten their vectors.
+    embedding_dimension: Annotated[int, Field(ge=8, le=4000)] | None = None
+    # Where bots and training sources are kept, if another application keeps them. Only read, but
+    # for the states of sources.
+    dashboard_database_url: SecretStr | None = None

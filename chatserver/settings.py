@@ -15,7 +15,14 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from chatserver.setting_groups import Limits, Quotas, StorageSettings, Webhooks
+from chatserver.setting_groups import (
+    AnswerSettings,
+    EmbeddingSettings,
+    Limits,
+    Quotas,
+    StorageSettings,
+    Webhooks,
+)
 
 POSTGRES_SCHEMES = ("postgresql", "postgres")
 REDIS_SCHEMES = ("redis", "rediss", "unix")
@@ -31,7 +38,7 @@ def _split(value: Any) -> Any:  # noqa: ANN401 - whatever the environment holds
     return value
 
 
-class Settings(StorageSettings, BaseSettings):
+class Settings(AnswerSettings, EmbeddingSettings, StorageSettings, BaseSettings):
     """Every setting of contract section 7 that a part of this version reads."""
 
     model_config = SettingsConfigDict(
@@ -99,7 +106,7 @@ class Settings(StorageSettings, BaseSettings):
     def _path(cls, value: str) -> str:
         return f"/{value.strip('/')}/"
 
-    @field_validator("database_url", "migrator_database_url")
+    @field_validator("database_url", "migrator_database_url", "dashboard_database_url")
     @classmethod
     def _postgres(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and not _is_url(value, POSTGRES_SCHEMES):

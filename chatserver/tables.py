@@ -1,6 +1,19 @@
 """Every table, in one place, so that Alembic sees them all."""
 
 from chatserver.api_keys.models import KeyFamily, RetiredKey
+from chatserver.assistant.bots.models import Bot, BotUser, RoomBot
+from chatserver.assistant.documents.models import (
+    BotIndex,
+    Chunk,
+    ChunkPart,
+    ChunkTerm,
+    Document,
+    StagedPart,
+)
+from chatserver.assistant.embedding.models import EmbeddingModel
+from chatserver.assistant.generation.models import AiUsage, Generation
+from chatserver.assistant.retrieval.models import Receipt
+from chatserver.assistant.training.models import TrainingJob
 from chatserver.chat.models import Message
 from chatserver.clients.models import Client, ClientKey, JwtIssuer
 from chatserver.deliveries.models import Attempt, DayCount, Delivery, Target
@@ -32,7 +45,14 @@ from chatserver.webhooks.sources.models import (
 __all__ = [
     "METADATA",
     "Attempt",
+    "AiUsage",
     "AuditRow",
+    "Bot",
+    "BotIndex",
+    "BotUser",
+    "Chunk",
+    "ChunkPart",
+    "ChunkTerm",
     "Client",
     "ClientKey",
     "ClientUsage",
@@ -47,6 +67,11 @@ __all__ = [
     "Event",
     "EventNumber",
     "Flag",
+    "Document",
+    "EmbeddingModel",
+    "Erasure",
+    "ErasureRoom",
+    "Generation",
     "IdempotencyRecord",
     "InboundEffect",
     "InboundEvent",
@@ -65,11 +90,15 @@ __all__ = [
     "ObjectRemoval",
     "OutboxRow",
     "Provider",
+    "Receipt",
     "RetiredKey",
     "Room",
+    "RoomBot",
     "RoomEvent",
     "SearchProgress",
     "StoredFile",
     "Target",
+    "StagedPart",
+    "TrainingJob",
     "User",
 ]

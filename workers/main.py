@@ -17,6 +17,8 @@ from chatserver.settings import Settings, SettingsError, load
 from chatserver.webhooks.endpoints.models import CHANNEL
 from workers.deliveries import Lane
 from workers.files import FileJobs
+from workers.assistant import AnswerJobs
+from workers.documents import DocumentJobs
 from workers.privacy import PrivacyJobs
 from workers.records import RecordJobs
 from workers.rooms import RoomJobs
@@ -45,11 +47,20 @@ async def worker(settings: Settings, stopping: asyncio.Event) -> None:
     """Do jobs and dispatch the outbox."""
     container = Container(settings, name="chatserver worker")
     await container.start()
+    await container.assistant.start_working()
     try:
         handlings = (
             *RoomJobs(open_rooms=container.open_rooms, is_held=container.is_room_held).handlings(),
             *PrivacyJobs(eraser=container.eraser, keeper=container.keeper).handlings(),
             *FileJobs(service=container.files.service, janitor=container.files.janitor).handlings(),
+            *AnswerJobs(
+                handler=container.assistant.handler,
+                open_answers=container.assistant.open_answers,
+                at_once=settings.answers_per_worker,
+            ).handlings(),
+            *DocumentJobs(
+                trainer=container.documents.trainer, purger=container.documents.purger
+            ).handlings(),
             *RecordJobs(database=container.database).handlings(),
             *SourceJobs(container.sources.runner).handlings(),
             *WebhookJobs(container.webhooks.open_replays, container.database).handlings(),

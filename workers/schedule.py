@@ -30,8 +30,6 @@ PERIODIC: Final = (
     Periodic(SWEEP_FILES, every_s=60),
     Periodic(TRIM_DELIVERIES, every_s=3600),
 )
-# Jobs of dead workers are given back this often: after a kill they wait for lease + this.
-SWEEP_EVERY_S: Final = 5.0
 
 
 class Timetable:

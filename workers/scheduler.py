@@ -16,7 +16,7 @@ from chatserver.infra.job_kinds import KINDS, JobKind
 from chatserver.infra.jobs import Doorbell
 from chatserver.kernel.errors import UnavailableError
 from workers.condition import Condition
-from workers.schedule import PERIODIC, SWEEP_EVERY_S, Periodic, Timetable
+from workers.schedule import PERIODIC, Periodic, Timetable
 
 LOCK_KEY: Final = 0x63686174_73636864  # "chatschd"
 STANDBY_S: Final = 2.0
@@ -44,14 +44,16 @@ class Scheduler:
         *,
         periodic: Sequence[Periodic] = PERIODIC,
         kinds: Sequence[JobKind] = tuple(KINDS.values()),
-        sweep_every_s: float = SWEEP_EVERY_S,
+        sweep_every_s: float | None = None,
         standby_s: float = STANDBY_S,
     ) -> None:
         self._database = database
         self._doorbell = doorbell
         self._periodic = periodic
-        self._kinds = kinds
-        self._sweep_every_s = sweep_every_s
+        # The kinds by how often dead workers of theirs are looked for.
+        self._sweeps: dict[float, list[JobKind]] = {}
+        for kind in kinds:
+            self._sweeps.setdefault(sweep_every_s or kind.sweep_s, []).append(kind)
         self._standby_s = standby_s
         self._condition = Condition("postgresql")
         self._stopping = asyncio.Event()
@@ -93,7 +95,7 @@ class Scheduler:
                 await connection.invalidate()
 
     async def _serve(self, connection: AsyncConnection) -> None:
-        every_s = [self._sweep_every_s, *(periodic.every_s for periodic in self._periodic)]
+        every_s = [*self._sweeps, *(periodic.every_s for periodic in self._periodic)]
         timetable = Timetable(every_s, now=time.monotonic())
         while not self._stopping.is_set():
             for place in timetable.due(time.monotonic()):
@@ -101,17 +103,19 @@ class Scheduler:
             await self._pause(timetable.wait_s(time.monotonic()))
 
     async def _do(self, connection: AsyncConnection, place: int) -> None:
+        sweeps = list(self._sweeps.values())
+        duty = self._periodic[place - len(sweeps)].kind if place >= len(sweeps) else None
         try:
             with outages():
-                if place == 0:
-                    await self._sweep(connection)
+                if duty is None:
+                    await self._sweep(connection, sweeps[place])
                 else:
-                    await self._plan(connection, self._periodic[place - 1].kind)
+                    await self._plan(connection, duty)
         except UnavailableError:
             raise
         except Exception:
             # A bug in one duty is no reason to leave the others undone.
-            log.exception("duty_failed", job=self._periodic[place - 1].kind.name if place else None)
+            log.exception("duty_failed", job=None if duty is None else duty.name)
 
     async def _plan(self, connection: AsyncConnection, kind: JobKind) -> None:
         async with AsyncSession(connection) as session, session.begin():
@@ -119,8 +123,8 @@ class Scheduler:
         if is_new:
             self._doorbell.ring([kind.name])
 
-    async def _sweep(self, connection: AsyncConnection) -> None:
-        for kind in self._kinds:
+    async def _sweep(self, connection: AsyncConnection, kinds: Sequence[JobKind]) -> None:
+        for kind in kinds:
             async with AsyncSession(connection) as session, session.begin():
                 swept = await jobs.sweep(session, kind)
             if swept.get("failed"):

@@ -33,6 +33,8 @@ MESSAGE: Final = """
   m.version as m_version, m.changed_seq as m_changed_seq, m.silent as m_silent,
   m.thread_id as m_thread_id, m.reply_count as m_reply_count
 """
+# For whoever writes messages of its own and tells of them as this feature does.
+MESSAGE: Final = _MESSAGE
 _ROOM: Final = """
   r.id as r_id, r.type as r_type, r.title as r_title, r.external_id as r_external_id,
   r.history as r_history, r.details as r_details, r.is_active as r_is_active,

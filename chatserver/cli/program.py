@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from chatserver.cli import clients, database, documents, secrets, users
+from chatserver.cli import clients, database, documents, reference, secrets, users
 from chatserver.cli.check import check
 from chatserver.cli.dev import dev
 from chatserver.cli.parts import scheduler, serve, worker
@@ -30,9 +30,10 @@ program.add_typer(users.group, name="user")
 program.add_typer(secrets.group, name="secrets")
 program.command()(export)
 program.command(name="import")(import_)
-program.command()(documents.openapi)
-program.command()(documents.asyncapi)
-program.command(hidden=True)(documents.docs)
+program.add_typer(documents.group, name="documents")
+program.command()(reference.openapi)
+program.command()(reference.asyncapi)
+program.command(hidden=True)(reference.docs)
 
 
 def main() -> None:

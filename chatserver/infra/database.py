@@ -1,7 +1,7 @@
 """PostgreSQL: pools, timeouts, and one translation of its outages."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Final
 
@@ -76,6 +76,10 @@ class Database:
     async def writing(self) -> Statements:
         """Give the raw connections of the group commit."""
         return self._writes
+
+    def pool(self, *, size: int, settings: Mapping[str, str]) -> RawPool:
+        """Give a pool of raw connections with settings of their own; the caller closes it."""
+        return RawPool(self._url, size=size, settings={**self._settings, **settings})
 
     async def connect(self) -> "asyncpg.Connection[asyncpg.Record]":
         """Open a connection of one's own, outside the pools; the caller closes it."""

@@ -110,6 +110,7 @@ def _encoded(fact: Fact, seq: int | None, epoch: str | None, ts: datetime) -> Co
         ts=ts,
         actor=fact.actor,
         data=fact.data,
+        client_msg_id=fact.client_msg_id,
     )
     return Committed(
         client_id=fact.client_id,

@@ -179,10 +179,12 @@ class GuardedClient:
         headers: Mapping[str, str] | None = None,
         body: bytes | None = None,
         max_body: int = MAX_BODY,
+        redirects: bool = False,
     ) -> Reply:
         """Send a request and give its answer, whatever its status below 300 or from 400 on.
 
-        `max_body` is in bytes. Redirects are failures; nothing is unpacked.
+        `max_body` is in bytes. Redirects are failures, unless `redirects` asks for them: then they
+        are given like other answers, and the caller asks again, judged anew. Nothing is unpacked.
 
         Raises:
             AddressRefusedError: the server does not go there.
@@ -191,7 +193,10 @@ class GuardedClient:
         target = target_of(url, self._reach)
         with _failures():
             async with asyncio.timeout(self._timeout.total):
-                return await self._ask(method, target, dict(headers or {}), body, max_body)
+                reply = await self._ask(method, target, dict(headers or {}), body, max_body)
+        if 300 <= reply.status < 400 and not redirects:  # noqa: PLR2004 - the class of redirects
+            raise OutboundError(f"The server redirects ({reply.status}), which is refused.")
+        return reply
 
     async def exchange(
         self, url: str, *, headers: Mapping[str, str], body: bytes, most: int = MAX_BODY
@@ -238,8 +243,6 @@ class GuardedClient:
         async with self._opened().request(
             method, target.url, headers=fields, data=body, allow_redirects=False
         ) as answer:
-            if 300 <= answer.status < 400:  # noqa: PLR2004 - the class of redirects
-                raise OutboundError(f"The server redirects ({answer.status}), which is refused.")
             if (answer.content_length or 0) > most:
                 raise OutboundError(f"The answer is larger than {most} bytes.")
             taken = bytearray()

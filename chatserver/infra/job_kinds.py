@@ -18,6 +18,8 @@ class JobKind:
     deadline_s: float = 600.0
     max_attempts: int = 3
     retry_s: float = 5.0
+    # How often dead workers of this kind are looked for: after a kill a job waits for lease + this.
+    sweep_s: float = 5.0
 
 
 DEACTIVATE_ROOMS: Final = JobKind("rooms.deactivate", "sweep")
@@ -33,6 +35,24 @@ SWEEP_FILES: Final = JobKind("files.sweep", "sweep")
 RUN_INBOUND: Final = JobKind("webhooks.inbound", "webhook", deadline_s=120.0, max_attempts=1000)
 REPLAY_EVENTS: Final = JobKind("webhooks.replay", "webhook", max_attempts=20)
 TRIM_DELIVERIES: Final = JobKind("deliveries.trim", "sweep", deadline_s=3600.0)
+# Taken over within 15 s of a kill. How often it is tried is the answer's own affair: `generation`.
+WRITE_ANSWER: Final = JobKind(
+    "assistant.answer",
+    "llm",
+    lease_s=10.0,
+    deadline_s=3600.0,
+    max_attempts=1000,
+    retry_s=1.0,
+    sweep_s=2.0,
+)
+CONSIDER_ANSWER: Final = JobKind("assistant.consider", "llm", max_attempts=20, retry_s=1.0)
+# A large document takes minutes on two cores; whoever takes over embeds only what is missing.
+PROCESS_DOCUMENT: Final = JobKind(
+    "documents.process", "documents", lease_s=20.0, deadline_s=3600.0, max_attempts=5
+)
+PURGE_DOCUMENTS: Final = JobKind("documents.purge", "documents", max_attempts=1000)
+REEMBED_BOT: Final = JobKind("documents.reembed", "documents", deadline_s=86_400.0, max_attempts=20)
+SETTLE_DOCUMENTS: Final = JobKind("documents.settle", "sweep")
 DISPATCH_OUTBOX: Final = "outbox.dispatch"
 # No job: deliveries are rows of their own, and this bell only says that there are some.
 SEND_DELIVERIES: Final = "deliveries.send"
@@ -50,5 +70,11 @@ KINDS: Final = {
         RUN_INBOUND,
         REPLAY_EVENTS,
         TRIM_DELIVERIES,
+        WRITE_ANSWER,
+        CONSIDER_ANSWER,
+        PROCESS_DOCUMENT,
+        PURGE_DOCUMENTS,
+        REEMBED_BOT,
+        SETTLE_DOCUMENTS,
     )
 }

@@ -174,6 +174,18 @@ async def plan(
     return bool(made.rowcount)  # type: ignore[attr-defined]  # an insert gives a cursor result
 
 
+async def withdraw(session: AsyncSession, kind: JobKind, *, dedupe: str) -> bool:
+    """Take a job that nobody has claimed back out of the queue. False: somebody has."""
+    gone = await session.execute(
+        text(
+            "delete from job where kind = :kind and dedupe = :dedupe and state = 'queued'"
+            " returning id"
+        ),
+        {"kind": kind.name, "dedupe": dedupe},
+    )
+    return gone.first() is not None
+
+
 async def due(session: AsyncSession, names: Sequence[str]) -> list[str]:
     """Tell which of these kinds have something to claim."""
     found = await session.execute(_DUE, {"kinds": list(names)})

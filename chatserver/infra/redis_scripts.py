@@ -28,7 +28,7 @@ class RedisAwayError(Exception):
 
 @dataclass(slots=True, eq=False)
 class _Asked:
-    command: tuple[str | int, ...]
+    command: tuple[str | int | bytes, ...]
     answer: "asyncio.Future[Any]" = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
@@ -40,7 +40,8 @@ class RedisScripts:
     `returned` is awaited before anybody may ask again after an outage.
     """
 
-    def __init__(self, url: str, script: str) -> None:
+    def __init__(self, url: str, script: str, *, name: str = "limits") -> None:
+        self._name = name
         self._pool = ConnectionPool.from_url(
             url,
             protocol=2,
@@ -77,7 +78,7 @@ class RedisScripts:
                 await asyncio.gather(task, return_exceptions=True)
         await self._drop()
 
-    def ask(self, keys: Sequence[str], arguments: Sequence[str]) -> "asyncio.Future[Any]":
+    def ask(self, keys: Sequence[str], arguments: Sequence[str | bytes]) -> "asyncio.Future[Any]":
         """Run the script; the future fails with `RedisAwayError` when it can't be.
 
         Raises:
@@ -101,7 +102,7 @@ class RedisScripts:
         """Do as `ask`, for `returned` alone: the connection stands, but is nobody else's yet."""
         return self._put("EVALSHA", self._sha, len(keys), *keys, *arguments)
 
-    def _put(self, *command: str | int) -> "asyncio.Future[Any]":
+    def _put(self, *command: str | int | bytes) -> "asyncio.Future[Any]":
         asked = _Asked(command)
         # Whoever gave up waiting must not leave a complaint behind.
         asked.answer.add_done_callback(_retrieve)
@@ -149,7 +150,7 @@ class RedisScripts:
     def _break(self) -> None:
         """Give the line up: everybody who waits is told, and the keeper makes another."""
         if self.is_there:
-            log.warning("redis_limits_away")
+            log.warning(f"redis_{self._name}_away")
         self.is_there = False
         if self._sender is not None and self._sender is not asyncio.current_task():
             self._sender.cancel()
@@ -183,7 +184,7 @@ class RedisScripts:
         if self._broken.is_set():
             raise RedisAwayError
         self.is_there = True
-        log.info("redis_limits_there")
+        log.info(f"redis_{self._name}_there")
 
     async def _drop(self) -> None:
         connection, self._connection = self._connection, None

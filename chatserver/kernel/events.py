@@ -81,6 +81,8 @@ class Fact:
     # keeps a reference and no data, so that nothing deleted or renamed comes back.
     message_id: UUID | None = None
     about_room: bool = False
+    # Of a message that was sent: by it the sender's devices know what they show already.
+    client_msg_id: str | None = None
     id: UUID = field(default_factory=uuid7)
 
 

@@ -1,9 +1,12 @@
 """The base of every payload: what callers send is checked whole, what they get is shaped once."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Annotated, Any, TypeAlias
+from pathlib import Path
+from typing import Annotated, Any, Self, TypeAlias
 from uuid import UUID
 
 from pydantic import (
@@ -28,6 +31,44 @@ class Request(BaseModel):
     """What a caller sends. Unknown members are refused, types are not bent."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+@dataclass(frozen=True, slots=True)
+class UploadedFile:
+    """A file of a form, received whole. `path` is where it lies until the request is answered.
+
+    `name` is what its sender calls it: for people to read, never part of a path.
+    """
+
+    name: str
+    size: int
+    sha256: bytes
+    path: Path = field(repr=False)
+
+    async def stream(self) -> AsyncIterator[bytes]:
+        """Give the content in pieces of 256 KiB."""
+        opened = await asyncio.to_thread(self.path.open, "rb")
+        try:
+            while piece := await asyncio.to_thread(opened.read, 256 * 1024):
+                yield piece
+        finally:
+            await asyncio.to_thread(opened.close)
+
+
+class UploadRequest(Request):
+    """A request that may come as a form with files (multipart/form-data). REST only."""
+
+    _files: tuple[UploadedFile, ...] = PrivateAttr(default=())
+
+    @property
+    def files(self) -> tuple[UploadedFile, ...]:
+        return self._files
+
+    def with_files(self, files: tuple[UploadedFile, ...]) -> Self:
+        """Hand over what the form brought; called by the door alone."""
+        made = self.model_copy()
+        made._files = files  # noqa: SLF001 - its own
+        return made
 
 
 class Answer(BaseModel):
@@ -55,6 +96,22 @@ class Lines(Answer):
     def __aiter__(self) -> AsyncIterator[bytes]:
         assert self._lines is not None  # noqa: S101 - made by `of`
         return self._lines
+
+
+class EventStream(Lines):
+    """Server-sent events, written while they happen. REST only."""
+
+
+class Followed(Answer):
+    """An answer that something follows on: REST goes on with that as server-sent events.
+
+    For whoever asks for `text/event-stream`; everybody else gets the answer alone.
+    """
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether something follows: else REST answers 201 where 202 is the rule."""
+        return True
 
 
 class Empty(Answer):

@@ -137,6 +137,10 @@ class BusPublisher:
         self._filled.set()
         self._idle.clear()
 
+    def envelopes(self, fact: Committed) -> list[tuple[str, bytes]]:
+        """Pack a fact for whoever publishes it himself: channels and what goes there."""
+        return list(self._envelopes(fact))
+
     def _envelopes(self, fact: Committed) -> Iterator[tuple[str, bytes]]:
         room_id, seq = fact.room_id, fact.seq
         people = set(fact.audience)

@@ -19,7 +19,7 @@ from chatserver.kernel.errors import (
     RouteNotFoundError,
 )
 from chatserver.kernel.principal import Principal
-from chatserver.kernel.wire import Lines
+from chatserver.kernel.wire import EventStream, Lines
 from chatserver.transport import refusals
 from chatserver.transport.errors import (
     MalformedRequestError,
@@ -42,6 +42,7 @@ QUIET: Final = web.RequestKey("quiet", bool)
 
 PROBLEM: Final = "application/problem+json"
 LINES: Final = "application/x-ndjson"
+EVENTS: Final = "text/event-stream"
 _OF_STATUS: Final[dict[int, type[DomainError]]] = {
     HTTPStatus.FORBIDDEN: OriginRefusedError,  # only aiohttp-cors says it
     HTTPStatus.NOT_FOUND: RouteNotFoundError,
@@ -61,6 +62,12 @@ def json_answer(body: bytes, status: int = HTTPStatus.OK) -> web.Response:
 def lines_answer(lines: Lines) -> web.Response:
     """Answer one JSON object a line, sent while it is read. A broken one ends without its end."""
     return web.Response(body=aiter(lines), content_type=LINES)
+
+
+def events_answer(events: EventStream) -> web.Response:
+    """Answer with server-sent events; nothing on the way may gather them."""
+    headers = {hdrs.CACHE_CONTROL: "no-cache", "X-Accel-Buffering": "no"}
+    return web.Response(body=aiter(events), content_type=EVENTS, headers=headers)
 
 
 def refuse(error: DomainError, trace_id: str) -> web.Response:

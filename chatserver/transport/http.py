@@ -1,9 +1,10 @@
 """The REST door: finds the operation of a route, asks the registry, and says what came of it."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
+import orjson
 import structlog
 from aiohttp import hdrs, web
 
@@ -13,9 +14,25 @@ from chatserver.kernel.errors import (
     PayloadInvalidError,
 )
 from chatserver.kernel.principal import Principal
-from chatserver.kernel.wire import Answer, Lines, Request
-from chatserver.transport import bodies, idempotency
-from chatserver.transport.answers import PRINCIPAL, TOLD, TRACE, json_answer, lines_answer
+from chatserver.kernel.wire import (
+    Answer,
+    EventStream,
+    Followed,
+    Lines,
+    Request,
+    UploadedFile,
+    UploadRequest,
+)
+from chatserver.transport import bodies, idempotency, uploads
+from chatserver.transport.answers import (
+    EVENTS,
+    PRINCIPAL,
+    TOLD,
+    TRACE,
+    events_answer,
+    json_answer,
+    lines_answer,
+)
 from chatserver.transport.credentials import (
     Identify,
     Network,
@@ -32,6 +49,9 @@ PREFIX: Final = "/api/v1"
 # These take their values from the query, the others from the body.
 QUERY_METHODS: Final = frozenset({"GET", "DELETE"})
 
+# What follows on the (JSON) answer of an operation that is `Followed`.
+Follow: TypeAlias = Callable[[Principal, dict[str, Any]], Awaitable[EventStream]]
+
 
 class RestDoor:
     """All routes of a registry, under `/api/v1`."""
@@ -44,7 +64,9 @@ class RestDoor:
         store: idempotency.Store,
         trusted_proxies: Sequence[Network] = (),
         gate: Gate | None = None,
+        follow: Follow | None = None,
     ) -> None:
+        self.follow = follow
         self._registry = registry
         self._identify = identify
         self._store = store
@@ -88,10 +110,19 @@ class RestDoor:
         await gate.spend(principal, buckets, operation.name)
 
     async def once(
-        self, request: web.Request, principal: Principal, sent: dict[str, Any], entry: "_Entry"
+        self,
+        request: web.Request,
+        principal: Principal,
+        sent: dict[str, Any],
+        entry: "_Entry",
+        files: tuple[UploadedFile, ...] = (),
     ) -> web.Response:
         """Run an operation; with an `Idempotency-Key` only if its key is new."""
         asked = entry.parsed(request.match_info, sent)
+        if isinstance(asked, UploadRequest):
+            asked = asked.with_files(files)
+            # What was sent under a key is the content, too.
+            sent = sent | {"files": [[each.name, each.sha256.hex()] for each in files]}
         key = idempotency.key_of(request)
         if key is None:
             return await entry.run(principal, asked)
@@ -111,6 +142,7 @@ class _Entry:
         self._route = route
         self._operation = operation
         self._as_text = route.method in QUERY_METHODS
+        self._takes_files = issubclass(operation.request, UploadRequest)
         self._known = frozenset(operation.request.model_fields) if self._as_text else frozenset()
         self._missing = next(
             (error for error in operation.errors if error.kind is ErrorKind.NOT_FOUND),
@@ -120,7 +152,30 @@ class _Entry:
     async def answer(self, request: web.Request) -> web.Response:
         refuse_key_in_query(request, self._known)
         principal = await self._door.admitted(request, self._operation)
-        return await self._door.once(request, principal, await self._sent(request), self)
+        if self._takes_files and request.content_type == uploads.FORM:
+            async with uploads.read_form(request) as (sent, files):
+                _refuse_doubles(request, sent)
+                return await self._door.once(request, principal, sent, self, files)
+        response = await self._door.once(request, principal, await self._sent(request), self)
+        return await self._followed(request, principal, response)
+
+    async def _followed(
+        self, request: web.Request, principal: Principal, response: web.Response
+    ) -> web.Response:
+        """Go on with server-sent events for whoever asks for them; also when it is a repeat."""
+        follow = self._door.follow
+        if (
+            follow is None
+            or not issubclass(self._operation.response, Followed)
+            or EVENTS not in request.headers.get(hdrs.ACCEPT, "")
+            or response.status >= HTTPStatus.BAD_REQUEST
+            or not isinstance(response.body, bytes)
+        ):
+            return response
+        said = orjson.loads(response.body)
+        if said.get("message_id") is None:
+            return response
+        return events_answer(await follow(principal, said))
 
     async def _sent(self, request: web.Request) -> dict[str, Any]:
         query = bodies.read_query(request)
@@ -131,9 +186,7 @@ class _Entry:
             for name in query:
                 raise PayloadInvalidError.of(bodies.printable(name), "is not taken from the query")
             sent = await bodies.read_object(request)
-        for name in request.match_info:
-            if name in sent:
-                raise PayloadInvalidError.of(name, "stands in the path already")
+        _refuse_doubles(request, sent)
         return sent
 
     def parsed(self, members: dict[str, str], sent: dict[str, Any]) -> Request:
@@ -148,6 +201,8 @@ class _Entry:
 
     async def run(self, principal: Principal, asked: Request) -> web.Response:
         given = await run(self._operation, principal, asked)
+        if isinstance(given, EventStream):
+            return events_answer(given)
         if isinstance(given, Lines):
             return lines_answer(given)
         return json_answer(given.__pydantic_serializer__.to_json(given), self._status(given))
@@ -155,7 +210,19 @@ class _Entry:
     def _status(self, given: Answer) -> int:
         if self._route.status == HTTPStatus.CREATED and given.is_repeat:
             return HTTPStatus.OK
+        if (
+            self._route.status == HTTPStatus.ACCEPTED
+            and isinstance(given, Followed)
+            and not given.goes_on
+        ):
+            return HTTPStatus.CREATED
         return self._route.status
+
+
+def _refuse_doubles(request: web.Request, sent: dict[str, Any]) -> None:
+    for name in request.match_info:
+        if name in sent:
+            raise PayloadInvalidError.of(name, "stands in the path already")
 
 
 async def _go_on(request: web.Request) -> None:

@@ -44,6 +44,8 @@ class Operation:
     summary: str
     description: str = ""
     namespaces: tuple[str, ...] = ()
+    # Longer than usual only for what no socket can ask for.
+    deadline_s: float = DEADLINE_S
     handle: Handler
 
     @property
@@ -85,6 +87,7 @@ def operation(
     scope: Scope | None = None,
     callers: frozenset[Caller] = MASTER_OR_USER,
     errors: tuple[type[DomainError], ...] = (),
+    deadline_s: float = DEADLINE_S,
 ) -> Callable[[Method], Method]:
     """Declare a method as an operation. Its docstring becomes its text in the documents."""
 
@@ -99,6 +102,7 @@ def operation(
             errors=errors,
             summary=" ".join(summary.split()),
             description=description,
+            deadline_s=deadline_s,
             handle=method,
         )
         method.__operation__ = declared  # type: ignore[attr-defined]  # read back by `declared_in`
@@ -191,13 +195,13 @@ def admit(operation: Operation, principal: Principal) -> None:
 
 
 async def run(operation: Operation, principal: Principal, request: Request) -> Answer:
-    """Run the handler of an operation, within 4 s.
+    """Run the handler of an operation, within its deadline: 4 s, for uploads more.
 
     Raises:
         DomainError: any refusal; `unavailable` also when the deadline passed (outcome unknown).
     """
     try:
-        async with asyncio.timeout(DEADLINE_S):
+        async with asyncio.timeout(operation.deadline_s):
             return await operation.handle(principal, request)
     except TimeoutError as error:
         raise UnavailableError from error

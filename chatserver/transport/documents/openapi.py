@@ -13,8 +13,8 @@ from chatserver.kernel.errors import (
     ScopeMissingError,
     UnavailableError,
 )
-from chatserver.kernel.wire import Answer, Lines
-from chatserver.transport.answers import LINES, PROBLEM
+from chatserver.kernel.wire import Answer, EventStream, Followed, Lines
+from chatserver.transport.answers import EVENTS, LINES, PROBLEM
 from chatserver.transport.documents import catalogue, fixed
 from chatserver.transport.documents.schemas import Schema, Schemas
 from chatserver.transport.errors import (
@@ -150,7 +150,10 @@ class _Writer:
             headers["Idempotency-Replayed"] = {"$ref": "#/components/headers/IdempotencyReplayed"}
         content = {"application/json": {"schema": schema}}
         if issubclass(operation.response, Lines):
-            content = {LINES: {"schema": {"type": "string"}}}
+            kind = EVENTS if issubclass(operation.response, EventStream) else LINES
+            content = {kind: {"schema": {"type": "string"}}}
+        if issubclass(operation.response, Followed):
+            content[EVENTS] = {"schema": {"type": "string"}}
         statuses = {route.status: catalogue.phrase(route.status)}
         if route.status == 201 and operation.response.is_repeat is not Answer.is_repeat:  # noqa: PLR2004
             statuses[200] = "It was there already"

@@ -1,0 +1,106 @@
+"""Takes links, images and markup out of what a model writes: they could carry data to others.
+
+Whoever reads an answer must not be made to fetch what a model, or a poisoned document, names. Links
+come from citations alone, which the server builds.
+"""
+
+import re
+from typing import Final
+
+REMOVED: Final = "[link removed]"
+# From here on an unfinished address or tag is no longer held back but thrown away.
+LONGEST: Final = 500
+
+_DOMAINS: Final = (
+    "com|net|org|io|dev|app|co|info|biz|xyz|site|online|me|ai|cloud|ru|cn|de|uk|fr|eu|us|to|ly|gg"
+)
+_END: Final = r"[^\s<>()\"'`\[\]{}|\\^]*"
+# Told by what no plain word has, since the words before it may have been shown already.
+_ADDRESS: Final = (
+    rf"(?:(?:[a-z][a-z0-9+.-]{{0,20}})?://{_END}|//(?=[\w.-]{{1,80}}\.[a-z]){_END}"
+    rf"|(?<!\w)www\.{_END}"
+    rf"|[a-z0-9.-]{{0,80}}\.(?:{_DOMAINS})(?::\d{{1,5}})?[/?#]{_END})"
+)
+_URL: Final = re.compile(rf"<?{_ADDRESS}>?", re.IGNORECASE)
+_IN_CODE: Final = re.compile(_ADDRESS, re.IGNORECASE)
+# `](target)`, whatever the label was: what is left is no link any more.
+_TARGET: Final = re.compile(
+    r"\]\([ \t]*(?:<[^>\n]*>|[^\s()]*(?:\([^\s()]*\)[^\s()]*)*)"
+    r"(?:[ \t]+(?:\"[^\"\n]*\"|'[^'\n]*'))?[ \t]*\)"
+)
+_DEFINITION: Final = re.compile(r"\]:[ \t]*(?=\S*[/.])\S+")
+_TAG: Final = re.compile(r"</?[a-zA-Z!][^<>\n]*>")
+_IMAGE: Final = re.compile(r"!(?=\[)")
+# What a text may end with that could still become one of these.
+_OPEN: Final = (
+    re.compile(rf"<?{_ADDRESS}$", re.IGNORECASE),
+    re.compile(r"(?<!\w)(?:h(?:t(?:t(?:ps?)?)?)?|w{1,3})$", re.IGNORECASE),
+    re.compile(r"(?:(?<!\w)https?)?:/{0,2}$", re.IGNORECASE),
+    re.compile(r"//?[\w.-]{0,80}$"),
+    re.compile(r"\.[a-z]{0,6}(?::\d{0,5})?$", re.IGNORECASE),
+    re.compile(r"(?:\[[^\[\]\n]{0,60})?\](?:\([^\n)]*(?:\([^\n)]*\)[^\n)]*)*|:[ \t]*\S*)?$"),
+    re.compile(r"<(?:/?[a-zA-Z!][^<>\n]*)?$"),
+    re.compile(r"!$"),
+)
+
+
+class Links:
+    """Lets prose through without links; what may become one is held back until it is told."""
+
+    def __init__(self) -> None:
+        self._held = ""
+        # Inside an address that grew too long to be held: thrown away until white space.
+        self._is_dropping = False
+        self.removed = 0
+
+    def feed(self, text: str) -> str:
+        """Take more prose; give what can be shown of it by now."""
+        text = self._held + text
+        cut = _cut(text)
+        self._held = text[cut:]
+        if len(self._held) > LONGEST:
+            self.removed += 1
+            self._held, self._is_dropping = "", True
+            return self._clean(text[:cut]) + REMOVED
+        return self._clean(text[:cut])
+
+    def flush(self) -> str:
+        """Give what was held back: the prose ends here, or code begins."""
+        text, self._held = self._held, ""
+        shown = self._clean(text)
+        self._is_dropping = False
+        return shown
+
+    def _clean(self, text: str) -> str:
+        if self._is_dropping:
+            end = re.search(r"\s", text)
+            if end is None:
+                return ""
+            text, self._is_dropping = text[end.start() :], False
+        for pattern, stands in (
+            (_TARGET, "]"),
+            (_DEFINITION, "]"),
+            (_URL, REMOVED),
+            (_TAG, ""),
+            (_IMAGE, ""),
+        ):
+            text, count = pattern.subn(stands, text)
+            self.removed += count
+        return text
+
+
+def clean_code(text: str, given: str) -> str:
+    """Take addresses out of code, but for those that stand in what was `given` to the model."""
+
+    def stands(found: re.Match[str]) -> str:
+        return found[0] if found[0].rstrip(".,;:)") in given else REMOVED
+
+    return _IN_CODE.sub(stands, text)
+
+
+def _cut(text: str) -> int:
+    """Give where what may still become a link begins; the length of the text if nothing may."""
+    tail_at = max(0, len(text) - LONGEST - 100)
+    tail = text[tail_at:]
+    places = [found.start() for pattern in _OPEN if (found := pattern.search(tail)) is not None]
+    return tail_at + min(places, default=len(tail))

@@ -1,0 +1,73 @@
+"""Makes text of bytes, in whatever encoding they are."""
+
+import codecs
+from typing import Final
+
+from charset_normalizer import from_bytes
+
+from chatserver.assistant.reading.shapes import Refused
+
+SAMPLE: Final = 64 * 1024
+# Of a text so much may be control characters; more of them, and it is none.
+MOST_CONTROLS: Final = 0.02
+# Zeros are taken out later; a text with more of them is in another encoding, or none.
+MOST_ZEROS: Final = 0.1
+# A text in UTF-16 has a zero in at least so many of its pairs.
+ZEROS: Final = 0.2
+
+_MARKS: Final = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+
+
+def decode(data: bytes) -> str:
+    """Decode a text; what can't be decoded inside of it becomes U+FFFD.
+
+    Raises:
+        Refused: it is no text in an encoding that we know.
+    """
+    for mark, name in _MARKS:
+        if data.startswith(mark):
+            return _plausible(data.decode(name, errors="replace"))
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        text = None
+    if text is not None and text.count("\0") <= len(text) * MOST_ZEROS:
+        return _plausible(text)
+    wide = _wide(data)
+    if wide is not None:
+        return _plausible(data.decode(wide, errors="replace"))
+    if text is not None or data[:SAMPLE].count(0) > SAMPLE * MOST_CONTROLS:
+        raise Refused("unsupported")
+    best = from_bytes(data[:SAMPLE]).best()
+    if best is None:
+        raise Refused("unsupported")
+    return _plausible(data.decode(best.encoding, errors="replace"))
+
+
+def _wide(data: bytes) -> str | None:
+    """Tell which UTF-16 a text without a mark is in."""
+    sample = data[: SAMPLE & ~1]
+    if len(sample) < 4:  # noqa: PLR2004 - two characters
+        return None
+    pairs = len(sample) // 2
+    high, low = sample[0::2].count(0), sample[1::2].count(0)
+    if low > pairs * ZEROS and high < low / 4:
+        return "utf-16-le"
+    if high > pairs * ZEROS and low < high / 4:
+        return "utf-16-be"
+    return None
+
+
+def _plausible(text: str) -> str:
+    sample = text[:SAMPLE]
+    strange = sum(1 for each in sample if each < " " and each not in "\t\n\r\f\v\0\x1b")
+    strange += sample.count("\ufffd")
+    if strange > len(sample) * MOST_CONTROLS:
+        raise Refused("unsupported")
+    return text

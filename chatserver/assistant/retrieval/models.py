@@ -1,0 +1,43 @@
+"""Receipts of searches."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Column, Double, ForeignKeyConstraint, Index, SmallInteger, Text
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql import UUID as PG_UUID
+from sqlmodel import Field, SQLModel
+
+from chatserver.kernel.tables import json_column, time_column, uuid_column
+
+
+class Receipt(SQLModel, table=True):
+    """What a search was asked, what it weighed and what it chose: enough to do it again.
+
+    `candidates`: `[chunk_id, cosine, bm25, score, chosen]`, the best first, over all legs.
+    """
+
+    __tablename__ = "retrieval"
+    __table_args__ = (
+        ForeignKeyConstraint(["client_id"], ["client.id"], ondelete="CASCADE"),
+        # A question is the person's own: it goes with the person.
+        ForeignKeyConstraint(
+            ["client_id", "asked_by"], ["app_user.client_id", "app_user.id"], ondelete="CASCADE"
+        ),
+        Index("ix_retrieval_asked_by", "client_id", "asked_by"),
+        Index("ix_retrieval_created_at", "created_at"),
+    )
+
+    id: UUID = Field(sa_column=uuid_column(primary_key=True))
+    client_id: UUID = Field(sa_column=uuid_column())
+    bot_ids: list[UUID] = Field(sa_column=Column(ARRAY(PG_UUID(as_uuid=True)), nullable=False))
+    asked_by: UUID | None = Field(default=None, sa_column=uuid_column(nullable=True))
+    query: str = Field(sa_column=Column(Text, nullable=False))
+    model_id: int | None = Field(default=None, sa_column=Column(SmallInteger, nullable=True))
+    legs: str = Field(max_length=8)
+    weight: float = Field(sa_column=Column(Double, nullable=False))
+    top: int = Field(sa_column=Column(SmallInteger, nullable=False))
+    candidates: list[Any] = Field(default_factory=list, sa_column=json_column("[]"))
+    timings: dict[str, Any] = Field(default_factory=dict, sa_column=json_column())
+    created_at: datetime = Field(default=None, sa_column=time_column(default_now=True))

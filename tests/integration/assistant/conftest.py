@@ -1,0 +1,79 @@
+"""One database for all of these tests; each makes a client of its own in it."""
+
+import secrets
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from chatserver.assistant.bots.models import Bot
+from chatserver.kernel.principal import Principal
+from tests.support.answers import Studio
+from tests.support.language_model import LanguageModelServer
+from tests.support.servers import Database, Servers
+
+
+@pytest.fixture(scope="session")
+def assistant_database(servers: Servers) -> Database:
+    return servers.fresh_database()
+
+
+@pytest.fixture
+async def provider() -> AsyncIterator[LanguageModelServer]:
+    async with LanguageModelServer() as server:
+        yield server
+
+
+@dataclass
+class Scene:
+    """A client with two people, a bot, and a room in which it sits."""
+
+    studio: Studio
+    master: Principal
+    alice: Principal
+    bob: Principal
+    bot: Bot
+    room: UUID
+
+
+async def scene_of(studio: Studio, *, kind: str = "assistant", **bot: Any) -> Scene:
+    master = await studio.talk.client(f"c-{secrets.token_hex(4)}")
+    alice, bob = await studio.talk.users(master, "alice", "bob")
+    made = await studio.bot(master, **bot)
+    room = await studio.talk.room(alice, bob, kind=kind)
+    await studio.seat(made, room.id)
+    return Scene(studio, master, alice, bob, made, room.id)
+
+
+@pytest.fixture
+async def scene(
+    assistant_database: Database, provider: LanguageModelServer
+) -> AsyncIterator[Scene]:
+    """A studio whose model is the provider, without a worker as yet."""
+    studio = Studio(
+        assistant_database,
+        openai_base_url=provider.url,
+        openai_api_key="sk-test-0123456789abcdef",
+        answer_first_token_s=0.6,
+        answer_token_s=0.6,
+        answer_whole_s=3,
+    )
+    await studio.start()
+    try:
+        yield await scene_of(studio)
+    finally:
+        provider.gate.set()
+        await studio.stop()
+
+
+@pytest.fixture
+async def extracts(assistant_database: Database) -> AsyncIterator[Scene]:
+    """A studio without a model."""
+    studio = Studio(assistant_database)
+    await studio.start()
+    try:
+        yield await scene_of(studio)
+    finally:
+        await studio.stop()
