@@ -34,7 +34,6 @@ MESSAGE: Final = """
   m.thread_id as m_thread_id, m.reply_count as m_reply_count
 """
 # For whoever writes messages of its own and tells of them as this feature does.
-MESSAGE: Final = _MESSAGE
 _ROOM: Final = """
   r.id as r_id, r.type as r_type, r.title as r_title, r.external_id as r_external_id,
   r.history as r_history, r.details as r_details, r.is_active as r_is_active,
@@ -62,7 +61,7 @@ UNREAD_MENTIONS: Final = """(select count(*) from (select distinct n.seq from me
     limit 1000) named)"""
 _ENTRIES_AT: Final = f"""
 select e.client_id, e.room_id, e.seq, e.id, e.type, e.created_at, e.actor_type, e.actor_id, e.data,
-  e.effect, {_ROOM}, {_MESSAGE}
+  e.effect, {_ROOM}, {MESSAGE}
 from unnest($1::uuid[], $2::bigint[]) as p(room_id, seq)
 join room_event e on e.room_id = p.room_id and e.seq = p.seq
 join room r on r.id = e.room_id left join message m on m.id = e.message_id

@@ -77,9 +77,9 @@ class Database:
         """Give the raw connections of the group commit."""
         return self._writes
 
-    def pool(self, *, size: int, settings: Mapping[str, str]) -> RawPool:
-        """Give a pool of raw connections with settings of their own; the caller closes it."""
-        return RawPool(self._url, size=size, settings={**self._settings, **settings})
+    def pool(self, *, size: int, settings: Mapping[str, str]) -> Statements:
+        """Give raw connections with settings of their own; the caller closes them."""
+        return Statements(self._url, size=size, settings={**self._settings, **settings})
 
     async def connect(self) -> "asyncpg.Connection[asyncpg.Record]":
         """Open a connection of one's own, outside the pools; the caller closes it."""

@@ -9,7 +9,8 @@ from uuid import UUID
 import asyncpg
 
 from chatserver.chat.repository import MESSAGE, message_of
-from chatserver.infra.database import RawPool, outages
+from chatserver.infra.database import outages
+from chatserver.infra.statements import Statements
 from chatserver.search.policies import Term
 
 # The planner knows too little about lexemes of ours to choose: for all sizes the index is right.
@@ -91,7 +92,7 @@ class Look:
 
 
 class SearchRepository:
-    def __init__(self, pool: RawPool) -> None:
+    def __init__(self, pool: Statements) -> None:
         self._pool = pool
 
     async def language(self, client_id: UUID) -> tuple[str, datetime]:
@@ -131,8 +132,7 @@ class SearchRepository:
 
     async def _fetch(self, statement: str, *values: object) -> list[asyncpg.Record]:
         with outages():
-            pool = await self._pool.open()
-            return list(await pool.fetch(statement, *values))
+            return await self._pool.fetch(statement, *values)
 
 
 def values_of(look: Look, *, most: int, wanted: int) -> tuple[object, ...]:

@@ -5,7 +5,7 @@ from typing import Final
 
 from chatserver.infra.cluster import AdvisoryLeader
 from chatserver.infra.cursors import CursorSeal
-from chatserver.infra.database import RawPool
+from chatserver.infra.statements import Statements
 from chatserver.infra.unit_of_work import UnitOfWork
 from chatserver.rooms.service import RoomService
 from chatserver.search.indexing import Indexer
@@ -20,7 +20,7 @@ CONNECTIONS: Final = 2
 
 class SearchParts:
     def __init__(self, core: Core, *, rooms: Callable[[UnitOfWork], RoomService]) -> None:
-        self._pool = RawPool(
+        self._pool = Statements(
             core.settings.database_url.get_secret_value(), size=CONNECTIONS, settings=SETTINGS
         )
         self.repository = SearchRepository(self._pool)

@@ -1,7 +1,7 @@
 """Invite links, the queue of support rooms, rules for texts and flagged messages.
 
 Revision ID: 0036
-Revises: 0031
+Revises: 0032
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
 """Bots, their documents, and what searches stand on.
 
 Revision ID: 0060
-Revises: 0020
+Revises: 0041
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from pgvector.sqlalchemy import HALFVEC
 from sqlalchemy.dialects import postgresql
 
 revision: str = "0060"
-down_revision: str | None = "0020"
+down_revision: str | None = "0041"
 branch_labels: Sequence[str] | None = None
 depends_on: Sequence[str] | None = None
 

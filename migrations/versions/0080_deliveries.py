@@ -1,7 +1,7 @@
 """Deliveries: what is due, where to, and every try.
 
 Revision ID: 0080
-Revises: 0020
+Revises: 0070
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision: str = "0080"
-down_revision: str | None = "0020"
+down_revision: str | None = "0070"
 branch_labels: Sequence[str] | None = None
 depends_on: Sequence[str] | None = None
 

@@ -24,7 +24,7 @@ from chatserver.assistant.generation.store import RUNNING
 from chatserver.chat import policies as chat_policies
 from chatserver.chat.models import Message
 from chatserver.chat.schemas import SendMessage
-from chatserver.chat.service import shaped
+from chatserver.chat.repository import shaped
 from chatserver.infra.unit_of_work import Recorder
 from chatserver.kernel.errors import IdempotencyConflictError
 from chatserver.kernel.events import SYSTEM, Actor

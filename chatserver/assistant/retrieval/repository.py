@@ -207,5 +207,4 @@ class SearchRepository:
 
     async def _fetch(self, query: str, *values: Any) -> "list[asyncpg.Record]":  # noqa: ANN401
         with outages():
-            pool = await self._pool.open()
-            return list(await pool.fetch(query, *values))
+            return await self._pool.fetch(query, *values)
