@@ -220,17 +220,8 @@ def filled(payload: Any, values: dict[Ref, str]) -> Any:
 
 def never_was(ref: Ref) -> str:
     """Name a thing that might be there and is not."""
-    if ref in PEOPLE | {R.USER, R.NEW_USER, R.ERASED, R.ROOM_NAME, R.NEW_ROOM_NAME}:
-    if ref in {
-        R.USER,
-        R.PERSON,
-        R.NEW_USER,
-        R.ERASED,
-        R.MEMBER,
-        R.ROOM_NAME,
-        R.NEW_ROOM_NAME,
-        R.NEW_SLUG,
-    }:
+    named = {R.USER, R.NEW_USER, R.ERASED, R.ROOM_NAME, R.NEW_ROOM_NAME, R.NEW_SLUG}
+    if ref in PEOPLE | named:
         return f"nobody-{secrets.token_hex(4)}"
     if ref is R.CODE:
         return secrets.token_urlsafe(24)
@@ -332,6 +323,8 @@ class Party:
         query = {"room_id": self._last_room}
         listed = (await self.master.get("/moderation/flags", query)).ok()["items"]
         made: str = listed[-1]["id"]
+        return made
+
     async def _provider(self) -> str:
         made: str = (await self.master.post("/providers", PROVIDER)).ok()["id"]
         return made

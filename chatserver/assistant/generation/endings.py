@@ -85,6 +85,9 @@ class EndingService:
         if room is None or message.deleted_at is not None:
             return True
         await self._entitle(room, row, ending)
+        # The fact of the question's answer, replayed, shows the whole text: it says so.
+        message.changed_seq = self._recorder.next_seq(room.id, room.last_seq)
+        await self._answers.flush()
         members = await self._answers.members_of(row.message_id)
         if ending.context is not None:
             # Small, and what a reader of a finished answer needs; the passages are left out.

@@ -42,6 +42,7 @@ KEPT = {
     "invite": {
         *("id", "client_id", "room_id", "code_hash", "role", "max_uses", "uses", "created_at"),
         *("expires_at", "revoked_at"),
+    },
     "inbound_effect": {
         *("event_id", "rule", "place", "client_id", "action", "turn", "room_id", "done_at"),
     },
