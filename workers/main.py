@@ -51,6 +51,7 @@ async def worker(settings: Settings, stopping: asyncio.Event) -> None:
             open_work=container.open(lambda work: work),
             later=LATER,
             queue_url=settings.queue_url,
+            grace_s=settings.worker_grace_s,
         ).run(stopping)
     finally:
         await container.stop()
