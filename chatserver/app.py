@@ -17,7 +17,7 @@ from chatserver.api_keys import errors as auth
 from chatserver.api_keys.identity import Arrival
 from chatserver.bootstrap import Container
 from chatserver.chat.sockets import NAMESPACE as CHAT
-from chatserver.infra.cluster import AdvisoryLeader
+from chatserver.infra.cluster import AdvisoryLeader, Role
 from chatserver.infra.shared_counts import RedisCounts
 from chatserver.infra.storage_disk import DiskStore
 from chatserver.infra.token_buckets import Level
@@ -62,8 +62,6 @@ from chatserver.webhooks.sources.door import InboundDoor
 
 log = structlog.get_logger(__name__)
 
-# Which of all nodes publishes the change list: any number that no other role has.
-CHANGE_LIST: Final = 0x63686174
 # For RATE_LIMITS_ENABLED=false.
 UNLIMITED: Final[dict[str, int]] = defaultdict(lambda: 1 << 30)
 EXPIRE_S: Final = 2.0
@@ -150,7 +148,7 @@ class Server:
         return Realtime(
             door=self.door,
             truth=self.container.log,
-            leader=AdvisoryLeader(self.container.database, CHANGE_LIST),
+            leader=AdvisoryLeader(self.container.database, Role.CHANGE_LIST),
             bus=self.container.bus,
             node_id=self.settings.node_id,
             views=Views(CHAT, {ROOMS: LOBBY_FACTS}),

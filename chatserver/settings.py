@@ -71,6 +71,8 @@ class Settings(AnswerSettings, EmbeddingSettings, StorageSettings, BaseSettings)
     key_grace_s: Annotated[int, Field(ge=0, le=86_400)] = 120
     # With its jitter of a fifth, 25 keeps the promise of 30 s.
     revocation_sweep_s: Annotated[float, Field(ge=0.1, le=25)] = 25
+    # For so long running jobs may end when a worker is stopped; the rest goes back into the queue.
+    worker_grace_s: Annotated[float, Field(ge=0, le=10)] = 10
     # Whether what a client names may be reached on private and loopback addresses.
     allow_private_addresses: bool = False
     rate_limits_enabled: bool = True

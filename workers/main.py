@@ -84,6 +84,7 @@ async def worker(settings: Settings, stopping: asyncio.Event) -> None:
                 together=(hooks.plan,),
                 lanes={SEND_DELIVERIES: lane},
                 queue_url=settings.queue_url,
+                grace_s=settings.worker_grace_s,
             ).run(stopping)
         finally:
             indexing.cancel()

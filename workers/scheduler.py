@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import Final
 
 import structlog
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from chatserver.infra import jobs
+from chatserver.infra.cluster import AdvisoryLeader, Role
 from chatserver.infra.database import Database, outages
 from chatserver.infra.job_kinds import KINDS, JobKind
 from chatserver.infra.jobs import Doorbell
@@ -18,17 +18,9 @@ from chatserver.kernel.errors import UnavailableError
 from workers.condition import Condition
 from workers.schedule import PERIODIC, Periodic, Timetable
 
-LOCK_KEY: Final = 0x63686174_73636864  # "chatschd"
 STANDBY_S: Final = 2.0
 
 log = structlog.get_logger()
-
-# PostgreSQL must notice soon that a holder's machine is gone; by default that takes two hours.
-_KEEPALIVE: Final = (
-    "set tcp_keepalives_idle = 5",
-    "set tcp_keepalives_interval = 2",
-    "set tcp_keepalives_count = 3",
-)
 
 
 class Scheduler:
@@ -47,7 +39,7 @@ class Scheduler:
         sweep_every_s: float | None = None,
         standby_s: float = STANDBY_S,
     ) -> None:
-        self._database = database
+        self._role = AdvisoryLeader(database, Role.SCHEDULER)
         self._doorbell = doorbell
         self._periodic = periodic
         # The kinds by how often dead workers of theirs are looked for.
@@ -80,19 +72,17 @@ class Scheduler:
             await self._pause(self._standby_s * random.uniform(0.75, 1.25))  # noqa: S311
 
     async def _try_role(self) -> None:
-        async with self._database.engine.connect() as connection:
-            is_ours = await _lock(connection)
+        try:
+            leads = await self._role.leads()
             self._condition.works()
             self.ready.set()
-            if not is_ours:
-                return
-            try:
+            if leads and self._role.connection is not None:
                 log.info("scheduler_active")
                 self.is_active = True
-                await self._serve(connection)
-            finally:
-                # Closed instead of pooled: the lock must not outlive the role.
-                await connection.invalidate()
+                await self._serve(self._role.connection)
+        finally:
+            # Closed, not kept: the lock must not outlive the role.
+            await self._role.resign()
 
     async def _serve(self, connection: AsyncConnection) -> None:
         every_s = [*self._sweeps, *(periodic.every_s for periodic in self._periodic)]
@@ -139,13 +129,3 @@ class Scheduler:
                 await self._stopping.wait()
         except TimeoutError:
             return
-
-
-async def _lock(connection: AsyncConnection) -> bool:
-    for setting in _KEEPALIVE:
-        await connection.execute(text(setting))
-    taken = await connection.execute(text("select pg_try_advisory_lock(:key)"), {"key": LOCK_KEY})
-    is_ours = bool(taken.scalar_one())
-    # The lock is the session's; the transaction that took it must not stay open.
-    await connection.commit()
-    return is_ours

@@ -30,6 +30,7 @@ _ALGORITHMS: Final = frozenset({"RS256", "ES256", "EdDSA"})
 # What a header may say. Keys, addresses of keys and extensions that a token brings along are not
 # looked at: a token that has them is none of ours.
 _HEADER: Final = frozenset({"alg", "typ", "kid", "cty", "x5t", "x5t#S256"})
+_TYPES: Final = frozenset({"jwt", "at+jwt", "application/jwt", "application/at+jwt"})
 _KID_LENGTH: Final = 256
 _MOST_AUDIENCES: Final = 20
 # PostgreSQL takes it in no text.
@@ -189,11 +190,17 @@ def _unverified(token: str) -> tuple[dict[str, Any], dict[str, Any]]:
     if (
         not header.keys() <= _HEADER
         or not isinstance(algorithm, str)
+        or not _is_of_type(header.get("typ"))
         or algorithm not in _ALGORITHMS
         or not (kid is None or (isinstance(kid, str) and len(kid) <= _KID_LENGTH))
     ):
         raise _invalid()
     return header, claims
+
+
+def _is_of_type(typ: object) -> bool:
+    # The same issuer signs other things, too (RFC 8725, 3.11): a logout token is no credential.
+    return typ is None or (isinstance(typ, str) and typ.lower() in _TYPES)
 
 
 def _handle(claimed: Mapping[str, Any]) -> bytes | None:

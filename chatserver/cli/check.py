@@ -1,6 +1,7 @@
 """`chatserver check`: one line for each part: ok, a problem, and how to mend it."""
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
 from typing import Annotated, Final
@@ -15,6 +16,11 @@ from chatserver.infra import migrations
 from chatserver.settings import Settings, load
 
 CONNECT_S: Final = 5.0
+# The first version of each branch in which CVE-2025-49844 and its neighbours are mended.
+_MENDED: Final = {
+    "redis": ((6, 2, 20), (7, 2, 11), (7, 4, 6), (8, 0, 4), (8, 2, 2)),
+    "valkey": ((7, 2, 11), (8, 0, 6), (8, 1, 4)),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +59,7 @@ async def _all(settings: Settings, *, deploy: bool) -> list[Finding]:
         found.extend(await part(settings))
     if deploy:
         found.extend(_production(settings))
+        found.append(await _patched(settings))
     return found
 
 
@@ -121,6 +128,39 @@ async def _ping(part: str, url: str, name: str) -> Finding:
         await client.aclose()
     version = info.get("valkey_version") or info.get("redis_version")
     return Finding(part, ok=True, detail=f"version {version}")
+
+
+def is_patched(product: str, version: str) -> bool:
+    """Tell whether a Redis or Valkey has the mends of October 2025 to its Lua.
+
+    Whoever may run scripts in one that hasn't can run anything on its machine (CVE-2025-49844), and
+    the limits are scripts. Of a branch that is not listed, newer ones have them, older ones not.
+    """
+    numbers = tuple(int(part) for part in re.findall(r"\d+", version)[:3])
+    fixed = next((it for it in _MENDED[product] if it[:2] == numbers[:2]), None)
+    return numbers >= fixed if fixed is not None else numbers > max(_MENDED[product])
+
+
+async def _patched(settings: Settings) -> Finding:
+    url = settings.redis_url.get_secret_value()
+    client = redis.asyncio.from_url(url, socket_connect_timeout=CONNECT_S, socket_timeout=CONNECT_S)
+    try:
+        info = await client.info("server")
+    except (OSError, redis.exceptions.RedisError):
+        return Finding("redis scripts", ok=False, detail="not known", mend="Start Redis.")
+    finally:
+        await client.aclose()
+    product = "valkey" if "valkey_version" in info else "redis"
+    version = str(info.get("valkey_version") or info.get("redis_version"))
+    if is_patched(product, version):
+        return Finding("redis scripts", ok=True, detail=f"{product} {version} is mended")
+    known = ", ".join(".".join(map(str, it)) for it in _MENDED[product])
+    return Finding(
+        "redis scripts",
+        ok=False,
+        detail=f"{product} {version} lets scripts run anything (CVE-2025-49844)",
+        mend=f"Upgrade to one of {known}, or newer.",
+    )
 
 
 def _production(settings: Settings) -> list[Finding]:

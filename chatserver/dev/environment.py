@@ -11,7 +11,8 @@ from chatserver.dev.secrets import DevSecrets, write_private
 from chatserver.dev.valkey import EmbeddedValkey
 
 # Comfort for developers, such as higher limits; what the caller has set himself wins.
-COMFORT: Final[Mapping[str, str]] = {"LIMITS_FACTOR": "10"}
+# The grace is what `supervisor.STOPPING` waits for, less what a worker takes to give jobs back.
+COMFORT: Final[Mapping[str, str]] = {"LIMITS_FACTOR": "10", "WORKER_GRACE_S": "4"}
 # They would tie a self-contained installation to servers that belong to something else.
 FOREIGN: Final = ("DASHBOARD_DATABASE_URL",)
 

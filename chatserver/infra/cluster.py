@@ -5,13 +5,15 @@ the log then reload instead of taking new facts for old ones.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from datetime import datetime
+from enum import IntEnum
 from typing import Final
 
-import asyncpg
 import structlog
-from sqlalchemy import BigInteger, Column, Integer
+from sqlalchemy import BigInteger, Column, Integer, text
+from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import Field, SQLModel
 
 from chatserver.infra.database import Database, outages
@@ -23,6 +25,13 @@ log = structlog.get_logger()
 LOOK_S: Final = 10.0
 LOOK_AGAIN_S: Final = 1.0
 ANSWER_S: Final = 3.0
+# PostgreSQL must notice soon that a holder's machine is gone; by default that takes two hours.
+_KEEPALIVE: Final = (
+    "set tcp_keepalives_idle = 5",
+    "set tcp_keepalives_interval = 2",
+    "set tcp_keepalives_count = 3",
+)
+_TRY: Final = text("select pg_try_advisory_lock(:role)")
 
 
 class ClusterGeneration(SQLModel, table=True):
@@ -89,13 +98,23 @@ class Generation:
         return True
 
 
+class Role(IntEnum):
+    """What one process of the whole cluster does at a time; each is the number of a lock."""
+
+    CHANGE_LIST = 0x63686174
+    SCHEDULER = 0x63686174_73636864
+
+
 class AdvisoryLeader:
-    """One role for one process of the whole cluster: a session lock on a connection of its own."""
+    """One role for one process of the whole cluster: a session lock on a connection of its own.
+
+    Whoever does all of the role's work through `connection` can't go on once the role is lost.
+    """
 
     def __init__(self, database: Database, role: int) -> None:
         self._database = database
         self._role = role
-        self._connection: asyncpg.Connection[asyncpg.Record] | None = None
+        self.connection: AsyncConnection | None = None
 
     async def leads(self) -> bool:
         """Take the lead if it is free, or keep it; losing the connection loses it.
@@ -105,24 +124,34 @@ class AdvisoryLeader:
         """
         try:
             with outages():
-                if self._connection is not None:
-                    # The lock is the session's: as long as that answers, it is still ours.
-                    return bool(await self._connection.fetchval("select true", timeout=ANSWER_S))
-                connection = await self._database.connect()
-                taken: bool = await connection.fetchval(
-                    "select pg_try_advisory_lock($1)", self._role, timeout=ANSWER_S
-                )
+                async with asyncio.timeout(ANSWER_S):
+                    if self.connection is not None:
+                        # The lock is the session's: as long as that answers, it is still ours.
+                        await self.connection.execute(text("select true"))
+                        await self.connection.commit()
+                        return True
+                    return await self._take()
         except UnavailableError:
             await self.resign()
             raise
-        if taken:
-            self._connection = connection
-        else:
-            await connection.close(timeout=ANSWER_S)
-        return taken
+
+    async def _take(self) -> bool:
+        connection = self.connection = await self._database.alone.connect()
+        for setting in _KEEPALIVE:
+            await connection.execute(text(setting))
+        taken = await connection.execute(_TRY, {"role": self._role})
+        is_ours = bool(taken.scalar_one())
+        # The transaction that took the lock must not stay open.
+        await connection.commit()
+        if not is_ours:
+            await self.resign()
+        return is_ours
 
     async def resign(self) -> None:
         """Let another process lead."""
-        connection, self._connection = self._connection, None
-        if connection is not None and not connection.is_closed():
-            connection.terminate()
+        connection, self.connection = self.connection, None
+        if connection is not None:
+            with contextlib.suppress(Exception):  # it is gone, which is all that is wanted
+                async with asyncio.timeout(ANSWER_S):
+                    await connection.invalidate()
+                    await connection.close()

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from typing import Final
+from typing import Any, Final
 
 import asyncpg
 import orjson
@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import (
     async_sessionmaker,
     create_async_engine,
 )
+from sqlalchemy.pool import NullPool
 
 from chatserver.infra.statements import COMMAND_S, CONNECT_S, Statements
 from chatserver.kernel.errors import UnavailableError
@@ -52,6 +53,15 @@ class Database:
         self._settings = {"application_name": name, **TIMEOUTS}
         self._reads = Statements(url, size=fast_pool_size, settings=self._settings)
         self._writes = Statements(url, size=fast_pool_size, settings=self._settings)
+        shared: dict[str, Any] = {
+            "json_serializer": lambda value: orjson.dumps(value).decode(),
+            "json_deserializer": orjson.loads,
+            "connect_args": {
+                "server_settings": self._settings,
+                "command_timeout": COMMAND_S,
+                "timeout": CONNECT_S,
+            },
+        }
         self.engine: AsyncEngine = create_async_engine(
             engine_url(url),
             pool_size=pool_size,
@@ -59,14 +69,10 @@ class Database:
             pool_timeout=ACQUIRE_S,
             pool_pre_ping=True,
             pool_recycle=1800,
-            json_serializer=lambda value: orjson.dumps(value).decode(),
-            json_deserializer=orjson.loads,
-            connect_args={
-                "server_settings": self._settings,
-                "command_timeout": COMMAND_S,
-                "timeout": CONNECT_S,
-            },
+            **shared,
         )
+        # For whoever keeps a connection: none of the pool's, and closed when it is given back.
+        self.alone: AsyncEngine = create_async_engine(engine_url(url), poolclass=NullPool, **shared)
         self.sessions = async_sessionmaker(self.engine, expire_on_commit=False)
 
     async def fast(self) -> Statements:
@@ -80,15 +86,6 @@ class Database:
     def pool(self, *, size: int, settings: Mapping[str, str]) -> Statements:
         """Give raw connections with settings of their own; the caller closes them."""
         return Statements(self._url, size=size, settings={**self._settings, **settings})
-
-    async def connect(self) -> "asyncpg.Connection[asyncpg.Record]":
-        """Open a connection of one's own, outside the pools; the caller closes it."""
-        return await asyncpg.connect(
-            self._url,
-            timeout=CONNECT_S,
-            command_timeout=COMMAND_S,
-            server_settings=self._settings,
-        )
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncSession]:
@@ -104,7 +101,7 @@ class Database:
     async def close(self) -> None:
         """Close every connection, without waiting for the hopeless ones."""
         await asyncio.gather(self._reads.close(), self._writes.close())
-        await self.engine.dispose()
+        await asyncio.gather(self.engine.dispose(), self.alone.dispose())
 
 
 class OneSession:

@@ -185,7 +185,7 @@ class Entrance:
             self.census.enter(session, accepted.principal)
         self._note(session, accepted)
         if shown is not None:
-            session.verified[shown] = accepted.principal
+            session.remember(shown, accepted.principal)
         return accepted.principal
 
     def _note(self, session: Standing, accepted: Accepted) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from chatserver.kernel.clock import Clock
@@ -16,6 +16,10 @@ from chatserver.realtime.hub import Connection
 from chatserver.realtime.lanes import Lanes
 from chatserver.realtime.packets import event_packet
 from chatserver.realtime.ports import Handshake
+
+# Whoever leaves and enters namespaces all day brings a key for each; whoever means harm, more.
+MOST_VERIFIED: Final = 16
+LATEST: Final = 4
 
 
 class Standing(ABC):
@@ -77,6 +81,17 @@ class Standing(ABC):
     def principals(self) -> list[Principal]:
         """Whose credentials this connection was accepted with."""
         return list(self.verified.values())
+
+    def remember(self, shown: tuple[str, object], principal: Principal) -> None:
+        """Note a credential as checked; of many, those that no namespace has are forgotten.
+
+        The latest stay: their namespaces may be just about to be entered.
+        """
+        if len(self.verified) >= MOST_VERIFIED:
+            used = {id(each.principal) for each in self.connections.values()}
+            used.update(id(it) for it in list(self.verified.values())[-LATEST:])
+            self.verified = {k: it for k, it in self.verified.items() if id(it) in used}
+        self.verified[shown] = principal
 
     def leave(self) -> list[Connection]:
         """Forget all namespaces, giving each."""

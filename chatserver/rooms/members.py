@@ -18,7 +18,6 @@ from chatserver.rooms.errors import (
     RoomBannedError,
     RoomDeactivatedError,
     RoomFullError,
-    RoomNotFoundError,
 )
 from chatserver.rooms.events import actor_of, member_fact
 from chatserver.rooms.models import Member, Room
@@ -61,7 +60,7 @@ class MemberService:
         """Enter a public channel, or do nothing where one is a member already."""
         room = await self._rooms.lock(principal.client_id, command.room_id)
         if room is None:
-            raise RoomNotFoundError
+            raise await self._service.unknown(principal)
         me = await self._service.enter(principal, room)
         if me is not None:
             return await self._joined(room, [principal.user_id], [])
@@ -108,7 +107,7 @@ class MemberService:
     async def leave(self, principal: Principal, command: RoomRef) -> Left:
         room = await self._rooms.lock(principal.client_id, command.room_id)
         if room is None:
-            raise RoomNotFoundError
+            raise await self._service.unknown(principal)
         me = await self._service.enter(principal, room)
         if me is None:
             raise NotARoomMemberError

@@ -46,6 +46,12 @@ class Room(SQLModel, table=True):
             postgresql_where=text("pair is not null and deleted_at is null"),
         ),
         Index("ix_room_client_id_created_at", "client_id", "created_at", "id"),
+        # The function is made by the migration; neither title nor name changes with a send.
+        Index(
+            "ix_room_grams",
+            text("room_grams(client_id, title, external_id)"),
+            postgresql_using="gin",
+        ),
         Index(
             "ix_room_deactivation_check_at",
             "deactivation_check_at",

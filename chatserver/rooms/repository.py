@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, Select, delete, func, insert, select, text, update
@@ -13,6 +13,9 @@ from sqlmodel import col
 from chatserver.kernel.paging import EXACT_TOTAL
 from chatserver.rooms.models import Departure, Member, Room, RoomBan
 from chatserver.users.models import User
+
+# What is shorter is found by walking through the client's rooms, the newest first.
+GRAM: Final = 3
 
 
 class RoomRepository:
@@ -100,6 +103,11 @@ class RoomRepository:
     ) -> tuple[list[Room], int]:
         """Read a client's rooms, the newest first; `q` is found in titles and external ids."""
         where = [col(Room.client_id) == client_id, *_filters(room_type, is_active)]
+        if q is not None and len(q) >= GRAM:
+            mine = func.room_grams(col(Room.client_id), col(Room.title), col(Room.external_id))
+            wanted = func.room_grams(client_id, q, None)
+            # Through the index first; what has all grams of `q` may still hold them elsewhere.
+            where.append(mine.op("@>")(wanted))
         if q is not None:
             where.append(
                 col(Room.title).icontains(q, autoescape=True)

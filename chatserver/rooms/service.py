@@ -9,7 +9,7 @@ from chatserver.kernel.errors import PayloadInvalidError
 from chatserver.kernel.events import SYSTEM, Effect
 from chatserver.kernel.ids import uuid7
 from chatserver.kernel.paging import Page
-from chatserver.kernel.principal import Principal
+from chatserver.kernel.principal import NOBODY, Principal
 from chatserver.realtime.errors import QuotaExceededError
 from chatserver.rooms import policies
 from chatserver.rooms.errors import NotARoomMemberError, RoomNotFoundError
@@ -137,7 +137,7 @@ class RoomService:
     async def get_external(self, principal: Principal, command: ExternalRoomRef) -> RoomOut:
         room = await self._rooms.find_external(principal.client_id, command.external_id)
         if room is None:
-            raise RoomNotFoundError
+            raise await self.unknown(principal)
         return RoomOut(**self._members(room, await self.enter(principal, room)))
 
     async def list_mine(self, principal: Principal, command: ListRooms) -> Page[RoomOut]:
@@ -292,7 +292,7 @@ class RoomService:
         """
         room = await self._rooms.find(principal.client_id, room_id)
         if room is None:
-            raise RoomNotFoundError
+            raise await self.unknown(principal)
         return room, await self.enter(principal, room)
 
     async def locked(
@@ -306,7 +306,7 @@ class RoomService:
         """
         room = await self._rooms.lock(principal.client_id, room_id)
         if room is None:
-            raise RoomNotFoundError
+            raise await self.unknown(principal)
         me = await self.enter(principal, room)
         if principal.is_user and me is None:
             raise NotARoomMemberError
@@ -323,6 +323,13 @@ class RoomService:
                 raise NotARoomMemberError
             raise RoomNotFoundError
         return me
+
+    async def unknown(self, principal: Principal) -> RoomNotFoundError:
+        """Give the refusal after as many questions as for a room that is none of one's business."""
+        if principal.is_user:
+            await self._rooms.find_member(NOBODY, principal.user_id)
+            await self._rooms.has_left(NOBODY, principal.user_id)
+        return RoomNotFoundError()
 
     async def watchable(self, principal: Principal, command: RoomRef) -> RoomOut:
         """Find a room that a connection may watch: a channel, or one of the caller's own."""

@@ -30,6 +30,7 @@ Authenticate: TypeAlias = Callable[
 ]
 # All that an expired credential may still do.
 REFRESH: Final = "auth.refresh"
+LONGEST_SLUG: Final = 64
 # What no working client sends.
 OFFENCES: Final = (PayloadInvalidError, PayloadTooLargeError, EventUnknownError)
 
@@ -120,6 +121,9 @@ class SocketDoor:
     ) -> Accepted:
         content.check(auth)
         members = auth if isinstance(auth, dict) else {}
+        if len(_text(members, "client") or "") > LONGEST_SLUG:
+            # Unlike the rest it would be kept with the connection, however long it is.
+            raise PayloadInvalidError.of("auth.client", "is no slug")
         accepted = await self._authenticate(
             handshake,
             _text(members, "token"),

@@ -1,7 +1,7 @@
 """What follows facts later is decided with them: who follows which, and where bots are.
 
 Revision ID: 0020
-Revises: 0014
+Revises: 0015
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from alembic import op
 from sqlalchemy.dialects import postgresql
 
 revision: str = "0020"
-down_revision: str | None = "0014"
+down_revision: str | None = "0015"
 branch_labels: Sequence[str] | None = None
 depends_on: Sequence[str] | None = None
 

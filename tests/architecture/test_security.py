@@ -24,4 +24,7 @@ def test_every_row_has_an_answer_and_no_test_is_written_in_another_way() -> None
     rows = [line.split("|")[1:-1] for line in text.splitlines() if re.match(r"\| [A-Z]\d+ ", line)]
     assert len(rows) > 35
     assert [row[0] for row in rows if len(row) != 4 or not row[2].strip()] == []
+    # What has no test yet, because there is nothing to test.
+    unproved = {row[0].strip() for row in rows if not NAMED.search(row[3])}
+    assert unproved <= {"B9"}
     assert len(re.findall(r"tests/[\w/]+\.py::", text)) == len(NAMED.findall(text))

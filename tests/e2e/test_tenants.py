@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
+import asyncpg
 import pytest
 
 from chatserver.kernel.principal import Caller
@@ -274,6 +275,71 @@ async def _probe(
     own = await _ask(door, name, looker, filled(payload, await looker.own(payload)))
     assert own.status < 400, (where, own.text)
     walk.see(own.text, where)
+
+
+async def test_no_name_of_a_caller_s_choice_is_an_address(walk: Walk, scene: Scene) -> None:
+    """B2: rooms, people and devices called like somebody's socket, room or id reach nobody."""
+    alice, ally = walk.alice, walk.lookers[0]
+    assert alice.device is not None
+    assert ally.device is not None
+    told = len(alice.device.events[CHAT]) + len(alice.device.events[ROOMS])
+    server_ids = [row["id"] for row in await people(walk.admin_url, alice.name)]
+    sessions = [
+        ready["data"]["session_id"]
+        for namespace in (ROOMS, CHAT)
+        for ready in alice.device.of_type("session.ready", namespace)
+    ]
+    engine = [alice.device.client.eio.sid] if isinstance(alice.device, PythonDevice) else []
+    for name in (*sessions, *engine, *server_ids, walk.foreign[Ref.ROOM], CHAT.strip("/")):
+        # As a name of a room, of a person and of a device they are names like any other.
+        body = {"type": "group", "external_id": name, "title": name, "member_ids": [ally.name]}
+        room = (await scene.api.post("/rooms", body)).ok()["id"]
+        (await scene.api.put(f"/users/{name}", {"display_name": name})).ok()
+        (await scene.api.post(f"/users/{name}/login", {"device_id": name})).ok()
+        await ally.device.say(room, "who hears this?")
+        # As an id they are none, or nobody's business.
+        for event, payload in (
+            ("room.watch", {"room_id": name}),
+            ("message.send", {"room_id": name, "content": "x", "client_msg_id": name[:64]}),
+        ):
+            refused = await ally.device.refused(CHAT, event, payload)
+            assert refused["code"] in {"payload.invalid", "room.not_found"}, (event, name)
+    await ally.device.call(CHAT, "sync", {})
+    heard = len(alice.device.events[CHAT]) + len(alice.device.events[ROOMS])
+    assert heard == told, alice.device.events
+
+
+async def people(admin_url: str, external_id: str) -> list[Any]:
+    connection = await asyncpg.connect(admin_url)
+    try:
+        rows: list[Any] = await connection.fetch(
+            "select id::text from app_user where external_id = $1", external_id
+        )
+        return rows
+    finally:
+        await connection.close()
+
+
+TEMPLATES = ("{{7*7}}", "${7*7}", "<%= 7*7 %>", "{0.__class__}", "%(name)s %s %n", "${jndi:x}")
+
+
+async def test_a_template_stays_the_text_that_it_is(scene: Scene) -> None:
+    """D9, by every way that a text takes: profile, title, metadata, message, key, refusal."""
+    api = scene.api
+    room = (await api.post("/rooms", {"type": "group"})).ok()
+    for text in TEMPLATES:
+        who = (await api.put("/users/ann", {"display_name": text, "metadata": {"x": text}})).ok()
+        assert (who["display_name"], who["metadata"]) == (text, {"x": text})
+        titled = (await api.patch(f"/rooms/{room['id']}", {"title": text})).ok()
+        assert titled["title"] == text
+        sent = await api.post(f"/rooms/{room['id']}/messages", {"content": text})
+        assert sent.ok()["message"]["content"] == text
+        assert (await api.post("/client/keys", {"name": text})).ok()["name"] == text
+        refused = await api.post("/rooms", {"type": text})
+        assert refused.status == 422
+        assert "49" not in str(refused.body["errors"])
+    found = (await api.get(f"/rooms/{room['id']}/messages")).ok()["items"]
+    assert [it["content"] for it in found] == list(TEMPLATES)
 
 
 async def test_a_kept_answer_is_given_to_nobody_else(walk: Walk) -> None:

@@ -317,15 +317,13 @@ class TestConnections:
         assert set(expected) == set(TIMEOUTS)
         try:
             pool = await pools.fast()
-            own = await pools.connect()
             for name, value in expected.items():
                 assert await pool.fetchval(f"show {name}") == value
-                assert await own.fetchval(f"show {name}") == value
-                async with pools.engine.connect() as connection:
-                    found = await connection.exec_driver_sql(f"show {name}")
-                    assert found.scalar_one() == value
-            assert await own.fetchval("show application_name") == "test"
-            await own.close()
+                for engine in (pools.engine, pools.alone):
+                    async with engine.connect() as connection:
+                        found = await connection.exec_driver_sql(f"show {name}")
+                        assert found.scalar_one() == value
+            assert await pool.fetchval("show application_name") == "test"
         finally:
             await pools.close()
 

@@ -149,8 +149,9 @@ class TestAdvisoryLeader:
             while not await other.leads():  # noqa: ASYNC110 - the server sees the end a bit later
                 await asyncio.sleep(0.02)
         assert not await one.leads()
-        assert other._connection is not None
-        await second.run("select pg_terminate_backend($1)", other._connection.get_server_pid())
+        assert other.connection is not None
+        pid = (await other.connection.execute(text("select pg_backend_pid()"))).scalar_one()
+        await second.run("select pg_terminate_backend($1)", pid)
         with pytest.raises(UnavailableError):
             await other.leads()
         assert await one.leads()

@@ -10,6 +10,7 @@ import pytest
 import socketio
 
 from chatserver.kernel.ids import uuid7
+from chatserver.realtime.standing import MOST_VERIFIED
 from tests.support.raw import PATH, acked, polling, websocket
 from tests.support.realtime import Node, Person, Truth, node, until
 from tests.support.servers import TestValkey
@@ -191,6 +192,22 @@ async def test_a_namespace_can_be_left_and_entered_again(at: Node) -> None:
         assert (await peer.connect()).startswith("40/chat,")
         assert await peer.is_alive()
         assert len(at.realtime.hub.listeners) == 1
+
+
+async def test_a_connection_does_not_keep_every_credential_that_it_ever_brought(at: Node) -> None:
+    """A27: whoever enters again and again with other credentials must not fill the memory."""
+    async with websocket(at) as peer:
+        await peer.connect("ann", "/rooms")
+        for number in range(60):
+            answer = await peer.connect(f"ann#{number}", "/chat")
+            assert answer.startswith("40/chat,")
+            await peer.send("41/chat,")
+        [session] = at.realtime.sessions()
+        assert len(session.verified) <= MOST_VERIFIED
+        # What a namespace came with counts for as long as that is there.
+        assert ("ann", None) in session.verified
+        assert (await peer.connect("ann", "/chat")).startswith("40/chat,")
+        assert await peer.is_alive()
 
 
 async def test_commands_keep_their_order_in_a_room_and_do_not_wait_for_another(at: Node) -> None:

@@ -67,6 +67,29 @@ class TestLists:
         assert "Sort" not in page
         assert "Seq Scan" not in page
 
+    @pytest.mark.parametrize("q", ["room 4242", "X-4242", "M 424"])
+    async def test_few_of_many_rooms_by_a_part_of_their_names(
+        self, talk: Talk, seeded: Seeded, q: str
+    ) -> None:
+        for plan in await plans(
+            talk, seeded, "list_all", seeded.client_id, **(ALL | {"q": q}), **PAGE
+        ):
+            assert "ix_room_grams" in plan
+            assert "Seq Scan" not in plan
+
+    @pytest.mark.parametrize(
+        ("q", "expected"),
+        [("room 4242", 1), ("x-4242", 1), ("OOM 424", 10), ("4242", 1), ("%", 0), ("4_42", 0)],
+    )
+    async def test_what_is_found_is_what_holds_the_text(
+        self, talk: Talk, seeded: Seeded, q: str, expected: int
+    ) -> None:
+        async with talk.container.database.transaction() as session:
+            rooms, counted = await RoomRepository(session).list_all(
+                seeded.client_id, q=q, **ALL, **PAGE
+            )
+        assert (len(rooms), counted) == (expected, expected)
+
     async def test_members_in_the_order_in_which_they_came(
         self, talk: Talk, seeded: Seeded
     ) -> None:

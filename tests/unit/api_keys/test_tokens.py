@@ -106,6 +106,11 @@ async def test_a_good_token_says_who_comes(algorithm: str) -> None:
     assert 0 < accepted.for_s <= 631
 
 
+@pytest.mark.parametrize("typ", [None, "JWT", "jwt", "at+jwt", "application/at+JWT"])
+async def test_what_issuers_write_as_type_is_taken(world: World, typ: str | None) -> None:
+    await world.check(RSA.token(headers={"typ": typ}))
+
+
 def forged(header: dict[str, Any], secret: str | bytes = "") -> str:
     """Write a token whose signature is an HMAC, or nothing."""
     signed = f"{part(header)}.{part(RSA.claims())}"
@@ -153,6 +158,10 @@ ATTACKS: dict[str, str] = {
     "A14 embedded jwk": RSA.token(headers={"jwk": RSA.jwk()}),
     "A14 kid is a list": RSA.token(headers={"kid": ["k1"]}),
     "A14 kid is endless": RSA.token(headers={"kid": "k" * 300}),
+    "A14 typ of a logout token": RSA.token(headers={"typ": "logout+jwt"}),
+    "A14 typ of a security event": RSA.token(headers={"typ": "secevent+jwt"}),
+    "A14 typ of a proof": RSA.token(headers={"typ": "dpop+jwt"}),
+    "A14 typ is a list": RSA.token(headers={"typ": ["JWT"]}),
     "A15 no exp": bent(exp=None),
     "A15 no iat": bent(iat=None),
     "A15 no aud": bent(aud=None),

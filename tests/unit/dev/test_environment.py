@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from chatserver.dev.environment import environment_with, write_environment
+from chatserver.dev.environment import COMFORT, environment_with, write_environment
+from chatserver.dev.supervisor import STOPPING
 
 
 def test_a_shell_reads_back_exactly_what_was_written(tmp_path: Path) -> None:
@@ -26,6 +27,13 @@ def test_our_servers_win_over_those_in_the_environment(monkeypatch: pytest.Monke
     made = environment_with({"DATABASE_URL": "ours"})
     assert made["DATABASE_URL"] == "ours"
     assert "DASHBOARD_DATABASE_URL" not in made
+
+
+def test_a_worker_gives_its_jobs_back_before_it_is_killed() -> None:
+    [phase] = [it for it in STOPPING if "worker" in it.names]
+    # What follows the grace: the last renewals, the listener's threads, closing pools.
+    assert float(COMFORT["WORKER_GRACE_S"]) + 2 <= phase.seconds
+    assert sum(it.seconds for it in STOPPING) < 10
 
 
 def test_what_the_caller_chose_for_himself_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
