@@ -46,6 +46,7 @@ from chatserver.privacy.export import Exporter
 from chatserver.privacy.repository import PrivacyRepository
 from chatserver.privacy.retention import Keeper
 from chatserver.privacy.service import PrivacyService
+from chatserver.realtime.lanes import pass_on
 from chatserver.realtime.ports import Closing
 from chatserver.rooms.counts import CountNotices
 from chatserver.rooms.members import MemberService
@@ -128,6 +129,7 @@ class Container(Core):
                 ring=self.ring_outbox,
             ),
         )
+        self.writer.placed = pass_on
         limits = settings.limits
         self.chat = ChatService(
             writer=self.writer,

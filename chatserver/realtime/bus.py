@@ -234,9 +234,7 @@ class Bus:
     def _greet(self, hello: bool, told: Callable[[int], None]) -> None:  # noqa: FBT001 - as asked
         self._say(Kind.HELLO if hello else Kind.HEARTBEAT, self._all, told)
 
-    def _say(
-        self, kind: Kind, channel: str, told: Callable[[int], None] | None = None
-    ) -> None:
+    def _say(self, kind: Kind, channel: str, told: Callable[[int], None] | None = None) -> None:
         self.publisher.put(channel, self.publisher.seal.close(kind, NO_TARGET, b""), told)
 
     def _take(self, reply: Any) -> None:

@@ -78,11 +78,7 @@ class Recovery:
 
     def show_alone(self, fact: Committed, listener: Listener) -> None:
         """Show a fact of the past to one user, without its effects."""
-        self._drive(
-            self.fanout.show(
-                fact, self.views.of(fact), listener.in_namespace
-            )
-        )
+        self._drive(self.fanout.show(fact, self.views.of(fact), listener.in_namespace))
 
     def refer(self, room_id: UUID, seq: int, only: UUID | None = None) -> None:
         """Hear of a fact that was too large to send: the log has it."""
@@ -149,9 +145,7 @@ class Recovery:
     def give_up(self, stream: RoomStream, code: str, reason: str) -> None:
         log.error("hole_unfillable", room_id=str(stream.room_id), head=stream.head, tip=stream.tip)
         connections = [
-            connection
-            for listener in stream.listeners
-            for connection in listener.connections
+            connection for listener in stream.listeners for connection in listener.connections
         ]
         for listener in stream.listeners:
             listener.version = None  # whoever connects next reads his rooms again
