@@ -65,7 +65,7 @@ $(PEERS)/node_modules/.installed: $(PEERS)/package-lock.json $(PEERS)/package.js
 	npm --prefix $(PEERS) ci --no-audit --no-fund
 	@touch $@
 
-chaos: install $(JS)/node_modules/.installed ## Rehearse every fault under load, some 15 minutes (ARGS="--seeds 5", ARGS=--brief)
+chaos: install $(JS)/node_modules/.installed ## Rehearse every fault under load, some 15 minutes (ARGS=--brief, ARGS="--full --nodes 3 --seeds 5")
 	KEY_STEPS=10000 $(BIN)/pytest tests/unit/api_keys/test_life.py
 	$(BIN)/pytest tests/chaos/rehearse_faults.py $(ARGS)
 

@@ -196,6 +196,7 @@ async def _talk(
     conversation.sent = conversation.expected = 0
     await conversation.run(seconds)
     missing = await _arrived(tally, conversation.expected)
+    await _answered(tally, conversation.sent)
     took = time.monotonic() - started
     own = time.process_time() - own
     server, postgres, redis = (
@@ -324,6 +325,13 @@ async def _arrived(tally: Tally, expected: int) -> int:
     while tally.deliveries < expected and time.monotonic() < deadline:  # noqa: ASYNC110 - a count
         await asyncio.sleep(_TICK_S)
     return max(0, expected - tally.deliveries)
+
+
+async def _answered(tally: Tally, sent: int) -> None:
+    """Wait for answers that come after what they answer for was delivered."""
+    deadline = time.monotonic() + _DRAIN_S
+    while tally.acks + tally.refused < sent and time.monotonic() < deadline:  # noqa: ASYNC110
+        await asyncio.sleep(_TICK_S)
 
 
 def _disordered(rooms: Sequence[Room], sockets: Sequence[Socket]) -> int:

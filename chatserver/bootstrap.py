@@ -45,6 +45,7 @@ from chatserver.privacy.holds import HoldRepository, HoldService
 from chatserver.privacy.repository import PrivacyRepository
 from chatserver.privacy.retention import Keeper
 from chatserver.privacy.service import PrivacyService
+from chatserver.realtime.lanes import pass_on
 from chatserver.realtime.ports import Closing
 from chatserver.rooms.counts import CountNotices
 from chatserver.rooms.members import MemberService
@@ -154,6 +155,7 @@ class Container(Core):
         self.messages = self.conversation.messages
         self.log = self.conversation.log
         self.writer = self.conversation.writer
+        self.writer.placed = pass_on
         self.chat = self.conversation.chat
         self.catch_up = self.conversation.catch_up
         self.reads = self.conversation.reads

@@ -56,6 +56,7 @@ class Follower:
 class OpenDoor:
     def __init__(self, memory: Memory) -> None:
         self.memory = memory
+        self.passed_on: frozenset[str] = frozenset()
         self.realtime: Realtime
 
     async def accept(

@@ -81,6 +81,8 @@ class MessageWriter:
         self.batches = 0
         self.stored = 0
         self.busy = 0
+        # Called in the task of a sender whose draft has its place behind all earlier ones.
+        self.placed: Callable[[], None] = lambda: None
         # Told of each batch: how many drafts, and how many seconds the commit took.
         self.measured: Callable[[int, float], None] = lambda _, __: None
 
@@ -105,6 +107,7 @@ class MessageWriter:
             # Of a held room nothing can be taken, and whoever holds it starts again afterwards.
             if draft.room_id not in self._held:
                 self._start_soon()
+        self.placed()
         return await waiting.done
 
     async def close(self) -> None:

@@ -1,7 +1,7 @@
 """Structured logs of the whole process: our events and the libraries' lines, through one renderer.
 
 Whatever is bound with `structlog.contextvars` (`request_id`, `trace_id`, ...) stands on every line
-of that task.
+of that task, and the id of `TRACE`.
 """
 
 import fcntl
@@ -10,10 +10,12 @@ import logging
 import re
 import sys
 import threading
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Literal, TextIO
+from uuid import uuid4
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
@@ -44,6 +46,25 @@ _TALKATIVE: Final = (
 # Controls (a forged second line, a terminal escape), line separators, directions, surrogates.
 _UNSAFE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _TRACE_KEYS: Final = ("exception", "stack")
+
+
+class Trace:
+    """The id of one command. It is made when somebody asks for it: most are never logged."""
+
+    __slots__ = ("_id",)
+
+    def __init__(self) -> None:
+        self._id = ""
+
+    @property
+    def id(self) -> str:
+        if not self._id:
+            self._id = uuid4().hex
+        return self._id
+
+
+# Which command this task runs. Binding it to structlog would cost more than most commands do.
+TRACE: Final[ContextVar[Trace | None]] = ContextVar("trace", default=None)
 
 
 class LogFileError(Exception):
@@ -94,6 +115,7 @@ def configure(level: str, log_format: LogFormat, file: Path | None = None) -> No
 def _shared_processors() -> list[Processor]:
     return [
         structlog.contextvars.merge_contextvars,
+        add_trace,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.add_log_level,
         structlog.stdlib.PositionalArgumentsFormatter(),
@@ -101,6 +123,14 @@ def _shared_processors() -> list[Processor]:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.StackInfoRenderer(),
     ]
+
+
+def add_trace(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Say on a line which command it belongs to."""
+    trace = TRACE.get()
+    if trace is not None:
+        event.setdefault("trace_id", trace.id)
+    return event
 
 
 def _formatter(log_format: LogFormat) -> logging.Formatter:

@@ -30,6 +30,7 @@ from chatserver.realtime.engine_socket import EngineSocket
 from chatserver.realtime.entrance import Arrivals, Entrance
 from chatserver.realtime.errors import NamespaceUnknownError, ProtocolViolationError
 from chatserver.realtime.hub import Connection
+from chatserver.realtime.lanes import turn
 from chatserver.realtime.packets import Received
 from chatserver.realtime.ports import Door, Handshake, Offence, Refused
 from chatserver.realtime.session import Session
@@ -250,12 +251,27 @@ class GuardedServer(socketio.AsyncServer):
             self.entrance.offended(session)
             return
         session.active_at = time.monotonic()
+        self._run(session, connection, packet, event, payload, size)
+
+    def _run(
+        self,
+        session: Session,
+        connection: Connection,
+        packet: Received,
+        event: str,
+        payload: dict[str, Any],
+        size: int,
+    ) -> None:
+        """Run a command in its lane and answer it."""
 
         async def work() -> None:
             CONNECTION.set(connection)
             answer = await self._door.answer(
                 connection.principal, connection.namespace, event, payload
             )
+            before = turn()
+            if before is not None:
+                await before
             if packet.id is not None:
                 connection.reply(packets.ack_packet(connection.namespace, packet.id, answer))
             if isinstance(answer, Offence):
@@ -266,6 +282,7 @@ class GuardedServer(socketio.AsyncServer):
             size,
             work,
             overdue=lambda: self._refuse(connection, packet.id, UnavailableError()),
+            joins=event in self._door.passed_on,
         )
         if not taken:
             limited = RateLimitedError("Too many commands wait already.", retry_after_ms=1000)

@@ -104,7 +104,7 @@ class Listener:
     """A user with live connections here. Being a member of a room is being subscribed to it."""
 
     user_id: UUID
-    # A tuple: nearly everyone has one connection per namespace, and a set takes four times the room.
+    # A tuple: nearly everyone has one in each namespace, and a set takes four times the room.
     connections: tuple[Connection, ...] = ()
     rooms: dict[UUID, None] = field(default_factory=dict)
     version: int | None = None

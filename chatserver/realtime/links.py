@@ -112,7 +112,7 @@ class RedisLinks:
         for link, commands in self._grouped(verb, names).items():
             await self._links[link].send_all(commands)
 
-    def _grouped(self, verb: str, names: Iterable[str]) -> dict[int, list[tuple[str, ...]]]:
+    def _grouped(self, verb: str, names: Iterable[str]) -> dict[int, list[tuple[str | bytes, ...]]]:
         """Make commands of names. One of sharded pub/sub has channels of one slot only."""
         if not self.is_sharded:
             every = list(names)
@@ -121,7 +121,7 @@ class RedisLinks:
         by_slot: dict[int, list[str]] = {}
         for name in names:
             by_slot.setdefault(key_slot(name.encode()), []).append(name)
-        commands: dict[int, list[tuple[str, ...]]] = {}
+        commands: dict[int, list[tuple[str | bytes, ...]]] = {}
         for group in by_slot.values():
             commands.setdefault(self.of(group[0]), []).append((f"S{verb}", *group))
         return commands
@@ -131,7 +131,7 @@ class RedisLinks:
         places: dict[tuple[str, int], int] = {}
         for start, end, primary, *_ in await first.ask("CLUSTER", "SLOTS"):
             host, port = primary[0], int(primary[1])
-            # A server that does not know its own address leaves it out: where we are is where it is.
+            # A server that doesn't know its own address leaves it out: it is where we are.
             address = (host.decode() if host else first.host, port)
             self._ranges.append((int(start), int(end), places.setdefault(address, len(places))))
         await first.drop()

@@ -134,7 +134,7 @@ class Outbox:
         return taken
 
     def flush(self, farewell: bytes = CLOSE_FRAME) -> None:
-        """Write what waits, or what the transport has room for; `farewell` ends what is finished."""
+        """Write what waits, or what the transport has room for; `farewell` ends the last of it."""
         self._is_marked = False
         transport = self._transport
         if transport is None:

@@ -133,7 +133,13 @@ class Offence(bytes):
 
 
 class Door(Protocol):
-    """What the engine asks of the transport above it. None of these may raise but `accept`."""
+    """What the engine asks of the transport above it. None of these may raise but `accept`.
+
+    `passed_on`: the commands that pass their lane on (`lanes.pass_on`) once they have their place
+    in their room's order, and that may begin while such a one waits.
+    """
+
+    passed_on: frozenset[str]
 
     async def accept(
         self, namespace: str, handshake: Handshake, auth: object, first: Principal | None

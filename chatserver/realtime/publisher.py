@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 from uuid import UUID
 
 import structlog
+from redis.exceptions import AskError, MovedError
 
 from chatserver.kernel.events import Committed
 from chatserver.realtime import envelope
@@ -202,7 +203,15 @@ class BusPublisher:
             if asyncio.get_running_loop().time() < self._retry_at:
                 raise ConnectionError("still backing off")
             await self._links.open()
-        heard = await self._links.publish([(item.channel, item.data) for item in batch])
+        items = [(item.channel, item.data) for item in batch]
+        try:
+            heard = await self._links.publish(items)
+        except (MovedError, AskError):
+            # The Cluster was resharded: once more, to who has the slot now. What was heard twice
+            # is shown once.
+            await self._links.drop()
+            await self._links.open()
+            heard = await self._links.publish(items)
         for item, count in zip(batch, heard, strict=True):
             if item.told is not None:
                 item.told(count)

@@ -23,6 +23,7 @@ from chatserver.realtime import shapes
 from chatserver.realtime.commands import lane_of
 from chatserver.realtime.current import CONNECTION
 from chatserver.realtime.hub import Connection
+from chatserver.realtime.lanes import turn
 from chatserver.realtime.packets import Outgoing, event_packet
 from chatserver.realtime.ports import Door, Handshake, Offence
 from chatserver.realtime.standing import Standing, own_fact
@@ -200,6 +201,9 @@ class PlainSession(Standing):
             answer = await self._door.answer(
                 connection.principal, connection.namespace, frame.event, frame.data
             )
+            before = turn()
+            if before is not None:
+                await before
             if frame.id is not None:
                 # `answer` is `{"ok": …}` already: the id goes in front.
                 self.outlet.put(b'{"id":%b,%b' % (frame.id, answer[1:]))
@@ -209,7 +213,9 @@ class PlainSession(Standing):
         def overdue() -> None:
             self.refuse(frame, UnavailableError())
 
-        if not self.lanes.submit(lane_of(frame.data), frame.size, work, overdue=overdue):
+        joins = frame.event in self._door.passed_on
+        lane = lane_of(frame.data)
+        if not self.lanes.submit(lane, frame.size, work, overdue=overdue, joins=joins):
             limited = RateLimitedError("Too many commands wait already.", retry_after_ms=1000)
             self.refuse(frame, limited)
 

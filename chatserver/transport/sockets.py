@@ -8,6 +8,7 @@ from uuid import uuid4
 import orjson
 import structlog
 
+from chatserver.infra.logging import TRACE, Trace
 from chatserver.kernel import content
 from chatserver.kernel.clock import Clock, rfc3339, utc_now
 from chatserver.kernel.errors import (
@@ -31,6 +32,8 @@ Authenticate: TypeAlias = Callable[
 # All that an expired credential may still do.
 REFRESH: Final = "auth.refresh"
 LONGEST_SLUG: Final = 64
+# See `realtime.ports.Door`. A burst of one sender's messages shares a commit.
+PASSED_ON: Final = frozenset({"message.send"})
 # What no working client sends.
 OFFENCES: Final = (PayloadInvalidError, PayloadTooLargeError, EventUnknownError)
 
@@ -56,6 +59,7 @@ class SocketDoor:
         gate: Gate | None = None,
         clock: Clock = utc_now,
     ) -> None:
+        self.passed_on = PASSED_ON
         self._registry = registry
         self._authenticate = authenticate
         self._foreign = foreign
@@ -76,31 +80,38 @@ class SocketDoor:
         Raises:
             Refused: with the contract's error object; anything unexpected is a refusal, too.
         """
-        trace_id = uuid4().hex
-        with structlog.contextvars.bound_contextvars(trace_id=trace_id):
-            try:
-                return await self._accept(namespace, handshake, auth, first)
-            except Exception as error:
-                explained = _explain(error, trace_id, "connect_failed", namespace=namespace)
-                raise Refused(explained) from error
+        trace = Trace()
+        before = TRACE.set(trace)
+        try:
+            return await self._accept(namespace, handshake, auth, first)
+        except Exception as error:
+            explained = _explain(error, trace.id, "connect_failed", namespace=namespace)
+            raise Refused(explained) from error
+        finally:
+            TRACE.reset(before)
 
     async def answer(
         self, principal: Principal, namespace: str, event: str, payload: object
     ) -> bytes:
-        trace_id = uuid4().hex
-        with structlog.contextvars.bound_contextvars(trace_id=trace_id):
-            try:
-                done = await self._run(principal, namespace, event, payload)
-                self.answered(event, "ok")
-                return done
-            except Exception as error:  # noqa: BLE001 - a caller always gets an answer
-                explained = _explain(
-                    error, trace_id, "event_failed", socket_event=event[:64], namespace=namespace
-                )
-                known = self._registry.command(namespace, event) is not None
-                self.answered(event if known else "unknown", explained["code"])
-                refused = orjson.dumps({"ok": False, "error": explained})
-                return Offence(refused) if isinstance(error, OFFENCES) else refused
+        trace = Trace()
+        before = TRACE.set(trace)
+        try:
+            done = await self._run(principal, namespace, event, payload)
+            self.answered(event, "ok")
+            return done
+        except Exception as error:  # noqa: BLE001 - a caller always gets an answer
+            return self._refused(error, trace, namespace, event)
+        finally:
+            TRACE.reset(before)
+
+    def _refused(self, error: Exception, trace: Trace, namespace: str, event: str) -> bytes:
+        explained = _explain(
+            error, trace.id, "event_failed", socket_event=event[:64], namespace=namespace
+        )
+        known = self._registry.command(namespace, event) is not None
+        self.answered(event if known else "unknown", explained["code"])
+        refused = orjson.dumps({"ok": False, "error": explained})
+        return Offence(refused) if isinstance(error, OFFENCES) else refused
 
     def refuse(self, error: Exception) -> dict[str, Any]:
         return _explain(error, uuid4().hex, "connection_failed")

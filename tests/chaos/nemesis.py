@@ -71,9 +71,10 @@ async def roll(stage: Stage, seconds: float) -> None:
         await node.start()
 
 
-async def lose_all(stage: Stage, _: float) -> None:
+async def lose_all(stage: Stage, seconds: float) -> None:
     """F16: every client loses its connection at once."""
     await stage.swarm.do("lose_all")
+    await asyncio.sleep(seconds)
 
 
 FAULTS: dict[str, Fault] = {

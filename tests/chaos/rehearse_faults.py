@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.chaos.conftest import Protocol
+from tests.chaos.conftest import Protocol, Scale
 from tests.chaos.nemesis import FAULTS, lose_all, restart_postgres
 from tests.chaos.stage import Stage, on_stage
 from tests.support.nodes import eventually
@@ -24,22 +24,25 @@ pytestmark = [pytest.mark.js, pytest.mark.timeout(400)]
 RATE = 60
 # Times 15 kB: beyond what the kernel takes for a client that doesn't read.
 MORE_THAN_BUFFERS = 700
+# Of each tenant, beside those that follow the protocol's rules.
+STOCK = 2
 UPGRADE = (
     b"GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: localhost\r\n"
     b"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
     b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
 )
 MOST_GROWN = 300 << 20
-SECONDS = {
-    "kill -9 of a node": 3,
-    "SIGSTOP of a node": 15,
-    "Redis killed": 20,
-    "Redis flushed": 5,
-    "Redis half-open for one node": 60,
-    "subscribers kicked": 5,
-    "PostgreSQL restarted": 5,
-    "rolling restart": 3,
-    "every client cut off": 0,
+# How many seconds each lasts, and with --full.
+SECONDS: dict[str, tuple[float, float]] = {
+    "kill -9 of a node": (3, 30),
+    "SIGSTOP of a node": (15, 30),
+    "Redis killed": (20, 40),
+    "Redis flushed": (5, 20),
+    "Redis half-open for one node": (60, 60),
+    "subscribers kicked": (5, 20),
+    "PostgreSQL restarted": (5, 30),
+    "rolling restart": (3, 20),
+    "every client cut off": (0, 20),
 }
 
 
@@ -62,35 +65,40 @@ async def finish(
 
 @pytest.mark.parametrize("name", FAULTS)
 async def test_nothing_is_lost(
-    servers: Servers, tmp_path: Path, protocol: Protocol, name: str, seed: int, pace: float
+    servers: Servers, tmp_path: Path, protocol: Protocol, name: str, seed: int, scale: Scale
 ) -> None:
-    async with on_stage(servers, tmp_path / "history", seed=seed, users=6, rooms=4) as stage:
+    async with on_stage(
+        servers, tmp_path / "history", seed=seed, nodes=scale.nodes, users=6, rooms=4
+    ) as stage:
         stage.load(RATE)
         await asyncio.sleep(2)
-        await FAULTS[name](stage, SECONDS[name] * pace)
-        await finish(name, seed, stage, protocol)
+        lasts = scale.seconds(*SECONDS[name])
+        await FAULTS[name](stage, lasts)
+        await finish(f"{name}, {lasts:.0f} s", seed, stage, protocol)
 
 
 async def test_redis_away_for_all_is_degraded_and_not_unready(
-    servers: Servers, tmp_path: Path, seed: int
+    servers: Servers, tmp_path: Path, seed: int, scale: Scale
 ) -> None:
-    async with on_stage(servers, tmp_path / "history", seed=seed) as stage:
+    async with on_stage(servers, tmp_path / "history", seed=seed, nodes=scale.nodes) as stage:
         stage.load(10)
         await FAULTS["Redis killed"](stage, 8)
         await stage.calm()
-        assert [stage.unready_s(node.name) for node in stage.nodes] == [0, 0]
+        names = {node.name for node in stage.nodes}
+        assert {name: stage.unready_s(name) for name in names} == dict.fromkeys(names, 0)
         degraded = [state for state in stage.states if state.body.get("status") == "degraded"]
-        assert {state.node for state in degraded} == {"a", "b"}
+        assert {state.node for state in degraded} == names
         assert not (await stage.verdict()).faults
 
 
 async def test_without_postgres_nobody_is_acked_and_nobody_gets_in(
-    servers: Servers, tmp_path: Path, seed: int, protocol: Protocol
+    servers: Servers, tmp_path: Path, seed: int, protocol: Protocol, scale: Scale
 ) -> None:
-    async with on_stage(servers, tmp_path / "history", seed=seed) as stage:
+    away_s = scale.seconds(8 / scale.pace, 30)
+    async with on_stage(servers, tmp_path / "history", seed=seed, nodes=scale.nodes) as stage:
         stage.load(RATE)
         tenant = stage.tenants[0]
-        fault = asyncio.create_task(restart_postgres(stage, 8))
+        fault = asyncio.create_task(restart_postgres(stage, away_s))
         await asyncio.sleep(3)
         before = await stage.swarm.do("connected")
         refused = await stage.swarm.do(
@@ -101,7 +109,7 @@ async def test_without_postgres_nobody_is_acked_and_nobody_gets_in(
         # Sockets that were open stay so.
         assert before == len(stage.canaries)
         await fault
-        await finish("PostgreSQL away for 8 s", seed, stage, protocol)
+        await finish(f"PostgreSQL away for {away_s:.0f} s", seed, stage, protocol)
 
 
 async def test_a_client_that_never_reads_harms_nobody(
@@ -127,31 +135,39 @@ async def test_a_client_that_never_reads_harms_nobody(
         await finish("a client that never reads", seed, stage, protocol)
 
 
-async def test_2000_clients_come_back_at_once(
-    servers: Servers, tmp_path: Path, protocol: Protocol, seed: int, pace: float
+@pytest.mark.timeout(1500)
+async def test_thousands_of_clients_come_back_at_once(
+    servers: Servers, tmp_path: Path, protocol: Protocol, seed: int, scale: Scale
 ) -> None:
-    count = int(1000 * pace)
     async with on_stage(
-        servers, tmp_path / "history", seed=seed, users=count, rooms=1, stock=2
+        servers,
+        tmp_path / "history",
+        seed=seed,
+        nodes=scale.nodes,
+        users=scale.clients // 2 - STOCK,
+        rooms=1,
+        stock=STOCK,
     ) as stage:
         stage.load(5)
         await lose_all(stage, 0)
         began = time.monotonic()
-        await stage.connected(within_s=90)
+        await stage.connected(within_s=120)
         took = time.monotonic() - began
-        await finish(f"{2 * count} clients at once, back in {took:.0f} s", seed, stage, protocol)
+        name = f"{scale.clients} clients at once, back in {took:.0f} s"
+        await finish(name, seed, stage, protocol)
 
 
 async def test_membership_changes_while_a_node_is_deaf(
-    servers: Servers, tmp_path: Path, protocol: Protocol, seed: int, pace: float
+    servers: Servers, tmp_path: Path, protocol: Protocol, seed: int, scale: Scale
 ) -> None:
-    async with on_stage(servers, tmp_path / "history", seed=seed) as stage:
+    async with on_stage(servers, tmp_path / "history", seed=seed, nodes=scale.nodes) as stage:
         tenant = stage.tenants[0]
         # He is alone on his node, with nobody of the room that he is invited to.
         await stage.add(tenant, f"{tenant.canary}-lonely", node=1)
         lonely = f"{tenant.canary}-lonely"
         await tenant.api.post(f"/rooms/{tenant.rooms[0]}/members", {"user_ids": [lonely]})
-        here = tenant.users[::2]
+        # Those on the first node; see `Stage.build`.
+        here = tenant.users[:: scale.nodes]
         room = (await tenant.api.post("/rooms", {"type": "group", "member_ids": here})).ok()["id"]
         stage.load(RATE)
         line = stage.lines["b"]
@@ -161,7 +177,7 @@ async def test_membership_changes_while_a_node_is_deaf(
         (await tenant.api.delete(f"/rooms/{tenant.rooms[0]}/members/{lonely}")).ok()
         for _ in range(10):
             await stage.send(tenant, room, here[0])
-        await asyncio.sleep(20 * pace)
+        await asyncio.sleep(scale.seconds(20, 40))
         line.heal()
         healed = time.monotonic()
 

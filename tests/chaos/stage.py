@@ -5,12 +5,12 @@ import random
 import re
 import secrets
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -25,6 +25,10 @@ from tests.support.servers import Database, Servers
 HEALED_S = 30.0
 # The server's own drain is shorter than this.
 GONE_S = 40.0
+# How many log in or connect at once: fewer than a node lets in.
+AT_ONCE = 16
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -81,20 +85,38 @@ class Stage:
             made = (await operator.post("/clients", {"name": canary})).ok()
             api = Api(http, self.nodes[0].url, made["master_key"])
             names = [f"{canary}-u{at}" for at in range(users)]
-            keys = {}
-            for name in [*names, *(f"{canary}-s{at}" for at in range(stock))]:
-                keys[name] = (await api.post(f"/users/{name}/login", {})).ok()["key"]
+            everyone = [*names, *(f"{canary}-s{at}" for at in range(stock))]
+            logins = await self._some_at_once(
+                api.post(f"/users/{name}/login", {}) for name in everyone
+            )
+            keys = {name: login.ok()["key"] for name, login in zip(everyone, logins, strict=True)}
             tenant = Tenant(canary, api, names, keys)
             for _ in range(rooms):
                 body = {"type": "group", "member_ids": list(keys)}
                 tenant.rooms.append((await api.post("/rooms", body)).ok()["id"])
             self.tenants.append(tenant)
-            for at, (name, key) in enumerate(keys.items()):
+            await self._some_at_once(
                 # Every third one begins by polling, as a browser does.
-                transports = None if at % 3 == 0 else ["websocket"]
-                kind = "reference" if name in names else "stock"
-                await self.add(tenant, name, kind, at, key=key, transports=transports)
-        await self.connected()
+                self.add(
+                    tenant,
+                    name,
+                    "reference" if at < users else "stock",
+                    at,
+                    key=key,
+                    transports=None if at % 3 == 0 else ["websocket"],
+                )
+                for at, (name, key) in enumerate(keys.items())
+            )
+        await self.connected(HEALED_S + len(self.canaries) / 20)
+
+    async def _some_at_once(self, work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+        places = asyncio.Semaphore(AT_ONCE)
+
+        async def one(each: Coroutine[Any, Any, T]) -> T:
+            async with places:
+                return await each
+
+        return list(await asyncio.gather(*(one(each) for each in work)))
 
     async def add(
         self,

@@ -28,6 +28,21 @@ class RecoveringDevice(JsDevice):
         found: dict[str, Any] = await self._js.do("state", self.label, namespace=CHAT)
         return found
 
+    async def use(self, key: str) -> None:
+        """Come back with this key."""
+        auth = {"token": key, "recovery": True}
+        await self._js.do("use", self.label, namespace=CHAT, auth=auth)
+
+    async def again(self) -> dict[str, Any]:
+        """Connect after a refusal; whether it was taken, and whether it recovered."""
+        found: dict[str, Any] = await self._js.do("again", self.label, namespace=CHAT)
+        return found
+
+    def handed_out(self) -> str:
+        """Give the key that this client was told to use from now on."""
+        key: str = self.of_type("auth.rotated")[-1]["data"]["key"]
+        return key
+
     async def back(self, times: int) -> bool:
         """Wait for the next `session.ready`; whether the client takes itself for recovered."""
         await eventually(
@@ -154,3 +169,80 @@ class TestRecovery:
         await bob._js.do("lose", bob.label)
         await asyncio.gather(*(alice.say(room["id"], f"{number}") for number in range(1001)))
         assert await bob.back(2) is False
+
+
+class TestKeys:
+    async def test_a_client_recovers_with_the_key_that_it_was_handed_out_and_with_the_one_before(
+        self, scene: Scene, js: JavaScript
+    ) -> None:
+        alice = await scene.device("alice", 1)
+        await scene.people("bob")
+        room = await alice.create_room("bob")
+        bob = await recovering(scene, js, "bob")
+        await alice.say(room["id"], "before")
+        await bob.has_seq(room["id"], 2)
+        first, second = bob.key, bob.handed_out()
+        assert first is not None
+        assert second != first
+        # The new one, which retires the old one; then the old one again, in its grace; and on
+        # another node.
+        for turn, (key, node) in enumerate(((second, 0), (first, 0), (second, 1)), start=2):
+            await bob.use(key)
+            await js.do("move", bob.label, url=scene.nodes[node].url)
+            await alice.say(room["id"], f"missed {turn}")
+            assert await bob.back(turn) is True
+        await alice.say(room["id"], "live")
+        await bob.has_seq(room["id"], 6)
+        assert bob.seqs(room["id"]) == [2, 3, 4, 5, 6]
+        assert bob.refusals == []
+
+    async def test_a_key_of_another_device_of_the_same_user_goes_on_too(
+        self, scene: Scene, js: JavaScript
+    ) -> None:
+        alice = await scene.device("alice")
+        await scene.people("bob")
+        room = await alice.create_room("bob")
+        bob = await recovering(scene, js, "bob")
+        await bob.use((await scene.login("bob", device_id="another"))["key"])
+        await js.do("lose", bob.label)
+        await alice.say(room["id"], "missed")
+        assert await bob.back(2) is True
+        await bob.has_seq(room["id"], 2)
+
+    async def test_a_key_revoked_meanwhile_recovers_nothing_and_a_new_one_does(
+        self, scene: Scene, js: JavaScript
+    ) -> None:
+        alice = await scene.device("alice")
+        await scene.people("bob")
+        room = await alice.create_room("bob")
+        bob = await recovering(scene, js, "bob")
+        await alice.say(room["id"], "before")
+        await bob.has_seq(room["id"], 2)
+        await js.do("lose", bob.label)
+        await eventually(lambda: len(bob.disconnects) == 1, why="it is away")
+        (await scene.api.post("/users/bob/revoke")).ok()
+        await alice.say(room["id"], "missed")
+        await eventually(lambda: len(bob.refusals) == 1, why="it is refused")
+        assert bob.refusals[0]["code"] == "auth.revoked"
+        assert bob.seqs(room["id"]) == [2]
+        await bob.use((await scene.login("bob"))["key"])
+        assert await bob.again() == {"connected": True, "recovered": True}
+        await bob.has_seq(room["id"], 3)
+        assert bob.seqs(room["id"]) == [2, 3]
+
+    async def test_who_was_cut_off_starts_anew(self, scene: Scene, js: JavaScript) -> None:
+        alice = await scene.device("alice")
+        await scene.people("bob")
+        room = await alice.create_room("bob")
+        bob = await recovering(scene, js, "bob")
+        await alice.say(room["id"], "before")
+        await bob.has_seq(room["id"], 2)
+        (await scene.api.post("/users/bob/revoke")).ok()
+        await eventually(lambda: len(bob.disconnects) == 1, why="it is cut off")
+        assert [fact["data"]["code"] for fact in bob.of_type("session.closing")] == ["auth.revoked"]
+        await alice.say(room["id"], "not for bob")
+        await bob.use((await scene.login("bob"))["key"])
+        assert await bob.again() == {"connected": True, "recovered": False}
+        await alice.say(room["id"], "live")
+        await bob.has_seq(room["id"], 4)
+        assert bob.seqs(room["id"]) == [2, 4]

@@ -66,6 +66,8 @@ class JavaScript:
             said = orjson.loads(line)
             if "id" in said:
                 self._settle(self._waiting.pop(said["id"]), said)
+            elif "refused" in said:
+                self._devices[said["client"]].refusals.append(said["refused"])
             elif "disconnect" in said:
                 device = self._devices[said["client"]]
                 device.disconnects.append((said["namespace"], said["disconnect"]))
@@ -98,6 +100,8 @@ class JsDevice(Device):
     ) -> None:
         super().__init__(name, url, key)
         self.label = label
+        # What later connects were refused with; see `connect` for the first.
+        self.refusals: list[dict[str, Any]] = []
         self._js = js
         self._options = options
         self._is_open = False

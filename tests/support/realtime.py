@@ -165,6 +165,7 @@ class NamingDoor:
         self.accepted: list[tuple[str, Any]] = []
         self.ran: list[tuple[str, Any]] = []
         self.commands: dict[str, Any] = {}
+        self.passed_on: frozenset[str] = frozenset()
         self.accepting_s = 0.0
         self.fault: Exception | None = None
 

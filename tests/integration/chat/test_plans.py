@@ -92,7 +92,6 @@ class TestReads:
     async def test_what_the_engine_asks_for(self, reading: Reading, seeded: Seeded) -> None:
         await reading.heads([seeded.room_id] * 3)
         await reading.subscriptions(seeded.user_id)
-        await reading.moment(seeded.user_id)
         await reading.changes(30)
         found = await plans(reading, seeded)
         for plan in found:

@@ -1,7 +1,7 @@
 // Drives stock Socket.IO clients for the tests: one JSON object a line, commands in, events out.
 //
 // A command is {id, do, client, ...} and is answered by {id, result} or {id, failed}; what happens
-// by itself comes as {client, namespace, event, args} or {client, namespace, disconnect}.
+// by itself comes as {client, namespace, event, args}, {…, disconnect} or {…, refused}.
 import { createInterface } from "node:readline";
 import { Manager } from "socket.io-client";
 
@@ -17,6 +17,8 @@ const socketOf = ({ client, namespace }) => {
 const listen = (client, namespace, socket) => {
   socket.onAny((event, ...args) => say({ client, namespace, event, args }));
   socket.on("disconnect", (reason) => say({ client, namespace, disconnect: reason }));
+  // A network that is away refuses, too, but says nothing.
+  socket.on("connect_error", ({ data }) => data && say({ client, namespace, refused: data }));
 };
 
 const outcome = (socket) =>
@@ -86,6 +88,19 @@ const commands = {
   state(where) {
     const { connected, recovered, id } = socketOf(where);
     return { connected, recovered: recovered === true, id: id ?? null };
+  },
+
+  // What the next connect is tried with, as an application does that was handed another key.
+  use({ auth, ...where }) {
+    socketOf(where).auth = auth;
+    return true;
+  },
+
+  // After a refusal the client does not come back by itself.
+  again(where) {
+    const found = outcome(socketOf(where));
+    socketOf(where).connect();
+    return found;
   },
 
   // Somebody else's recovery data, as a thief would use it.

@@ -4,7 +4,7 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 
-from chatserver.realtime.lanes import Lanes
+from chatserver.realtime.lanes import Lanes, pass_on, turn
 
 
 async def test_each_lane_is_in_order_and_lanes_run_side_by_side() -> None:
@@ -103,3 +103,106 @@ async def test_a_long_burst_of_quick_commands_is_never_given_up() -> None:
     await lanes.finish()
     assert ran == list(range(100))
     assert told == []
+
+
+class Desk:
+    """Sends that take their place at once and are answered when the test says so; and others."""
+
+    def __init__(self) -> None:
+        self.lanes = Lanes()
+        self.begun: list[str] = []
+        self.answered: list[str] = []
+        self.ready: dict[str, asyncio.Event] = {}
+
+    def send(self, name: str) -> None:
+        self._submit(name, joins=True)
+
+    def other(self, name: str) -> None:
+        self._submit(name, joins=False)
+
+    def _submit(self, name: str, *, joins: bool) -> None:
+        self.ready[name] = asyncio.Event()
+
+        async def work() -> None:
+            self.begun.append(name)
+            if joins:
+                pass_on()
+            await self.ready[name].wait()
+            before = turn()
+            if before is not None:
+                await before
+            self.answered.append(name)
+
+        assert self.lanes.submit("room", 1, work, joins=joins)
+
+
+async def quiet() -> None:
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+class TestPassingOn:
+    async def test_sends_begin_without_waiting_for_each_other_and_are_answered_in_order(
+        self,
+    ) -> None:
+        desk = Desk()
+        names = [str(number) for number in range(10)]
+        for name in names:
+            desk.send(name)
+        await quiet()
+        assert desk.begun == names
+        for name in reversed(names):
+            desk.ready[name].set()
+            await quiet()
+        assert desk.answered == names
+        await desk.lanes.finish()
+        assert (desk.lanes.pending, desk.lanes.bytes, desk.lanes._lanes) == (0, 0, {})
+
+    async def test_one_that_comes_later_begins_at_once_too(self) -> None:
+        desk = Desk()
+        desk.send("1")
+        await quiet()
+        desk.send("2")
+        await quiet()
+        assert desk.begun == ["1", "2"]
+
+    async def test_what_is_no_send_waits_for_all_before_it_and_is_waited_for(self) -> None:
+        desk = Desk()
+        desk.send("1")
+        desk.send("2")
+        desk.other("read")
+        desk.send("3")
+        await quiet()
+        assert desk.begun == ["1", "2"]
+        desk.ready["2"].set()
+        await quiet()
+        assert desk.begun == ["1", "2"]
+        desk.ready["1"].set()
+        await quiet()
+        assert desk.begun == ["1", "2", "read"]
+        assert desk.answered == ["1", "2"]
+        desk.ready["read"].set()
+        await quiet()
+        assert desk.begun == ["1", "2", "read", "3"]
+        desk.ready["3"].set()
+        await desk.lanes.finish()
+        assert desk.answered == ["1", "2", "read", "3"]
+
+    async def test_who_is_given_up_leaves_nothing_behind(self) -> None:
+        desk = Desk()
+        for name in "123":
+            desk.send(name)
+        await quiet()
+        desk.send("4")
+        desk.lanes.cancel()
+        await desk.lanes.finish()
+        await quiet()
+        assert desk.answered == []
+        desk.send("5")
+        desk.ready["5"].set()
+        await desk.lanes.finish()
+        assert desk.answered == ["5"]
+
+    def test_outside_of_a_lane_there_is_nothing_to_wait_for(self) -> None:
+        pass_on()
+        assert turn() is None
