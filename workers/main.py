@@ -19,6 +19,7 @@ from workers.records import RecordJobs
 from workers.rooms import RoomJobs
 from workers.runtime import Worker, run
 from workers.scheduler import Scheduler
+from workers.search import SearchJobs
 
 log = structlog.get_logger()
 
@@ -45,6 +46,7 @@ async def worker(settings: Settings, stopping: asyncio.Event) -> None:
             *RoomJobs(open_rooms=container.open_rooms).handlings(),
             *PrivacyJobs(eraser=container.eraser, keeper=container.keeper).handlings(),
             *FileJobs(service=container.files.service, janitor=container.files.janitor).handlings(),
+            *SearchJobs(indexer=container.search.indexer).handlings(),
             *RecordJobs(database=container.database).handlings(),
         )
         indexing = asyncio.create_task(container.search.indexer.run(container.search.leader))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from chatserver.infra.job_kinds import SWEEP_FILES, DEACTIVATE_ROOMS, RETAIN, TRIM_RECORDS, JobKind
+from chatserver.infra.job_kinds import DEACTIVATE_ROOMS, RETAIN, SWEEP_FILES, TRIM_RECORDS, JobKind
 
 
 @dataclass(frozen=True, slots=True)

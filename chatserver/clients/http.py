@@ -95,7 +95,7 @@ class ClientsHttp:
         `cors_origins` are the origins that browsers may come from (null: any; callers without an
         `Origin` are never concerned). In `room_deactivation`, `null` for a type means never.
         `retention` gives the days after which messages of rooms of a type are deleted; a type that
-        isn't named keeps them for ever.
+        isn't named keeps them for ever. `chat` has the rules of the conversation.
         """
         async with self._clients() as clients:
             return await clients.update_own(principal, command)

@@ -43,7 +43,10 @@ class FileChecker:
             FileNotReadyError: nothing was uploaded yet.
             UnavailableError: the store is away.
         """
-        incoming, clean = key_of(file.client_id, file.id, "incoming"), key_of(file.client_id, file.id)
+        incoming, clean = (
+            key_of(file.client_id, file.id, "incoming"),
+            key_of(file.client_id, file.id),
+        )
         found, key = await self._store.stat(incoming), incoming
         if found is None:
             # Moved already, by somebody who ended before he could write it down.
@@ -86,9 +89,7 @@ class FileChecker:
         if not is_picture:
             return None, None
         try:
-            return None, await asyncio.to_thread(
-                pictures.measure, bytes(kept), file.content_type
-            )
+            return None, await asyncio.to_thread(pictures.measure, bytes(kept), file.content_type)
         except pictures.PictureError:
             return "image", None
 

@@ -29,8 +29,13 @@ ERASE_USER: Final = JobKind("users.erase", "sweep", deadline_s=3600.0, max_attem
 RETAIN: Final = JobKind("messages.retain", "sweep", deadline_s=3600.0)
 CHECK_FILE: Final = JobKind("files.check", "sweep", deadline_s=300.0, max_attempts=20)
 SWEEP_FILES: Final = JobKind("files.sweep", "sweep")
+# Reads all messages of a client: begun anew it does the same again, so it may be tried often.
+REINDEX: Final = JobKind("search.reindex", "sweep", deadline_s=3600.0, max_attempts=20)
 DISPATCH_OUTBOX: Final = "outbox.dispatch"
 KINDS: Final = {
     kind.name: kind
-    for kind in (DEACTIVATE_ROOMS, RECHECK_ROOMS, PURGE_ROOM, TRIM_RECORDS, ERASE_USER, RETAIN, CHECK_FILE, SWEEP_FILES)
+    for kind in (
+        *(DEACTIVATE_ROOMS, RECHECK_ROOMS, PURGE_ROOM, TRIM_RECORDS, ERASE_USER, RETAIN),
+        *(CHECK_FILE, SWEEP_FILES, REINDEX),
+    )
 }

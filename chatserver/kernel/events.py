@@ -81,6 +81,8 @@ class Fact:
     # keeps a reference and no data, so that nothing deleted or renamed comes back.
     message_id: UUID | None = None
     about_room: bool = False
+    # Members of `data` that the log leaves out: a replay gives them as they are by then.
+    unlogged: frozenset[str] = frozenset()
     id: UUID = field(default_factory=uuid7)
 
 

@@ -41,6 +41,8 @@ class Kind(IntEnum):
     CHANGED_USERS = 5
     HEARTBEAT = 6
     TYPING = 7
+    ASK = 8
+    ANSWER = 9
 
 
 class ForgedError(Exception):

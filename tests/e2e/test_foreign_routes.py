@@ -27,6 +27,7 @@ EMOJI: Final = "{emoji}"
 KINDS: Final = {
     "room_id": "room",
     "message_id": "message",
+    "file_id": "file",
     "user_id": "user",
     "external_id": "user",
     "invite_id": "invite",
@@ -67,6 +68,7 @@ BODIES: Final[dict[str, dict[str, Any]]] = {
     "read.unmark": {},
     "room.mute": {},
     "room.ban": {},
+    "file.complete": {},
     "message.post": {"content": "I was here", "client_msg_id": "intruder"},
 }
 # These make what they name, each client for itself.
@@ -76,7 +78,15 @@ NAMELESS: Final = {
     *("client.create", "client.list", "client.own", "client.update_own"),
     *("client_key.list", "client_key.create", "user.list", "user.me"),
     *("room.create", "room.list", "room.list_all"),
-    *("audit.list", "client.usage", "read.summary", "support.queue", "flag.list"),
+    *(
+        "file.create",
+        "message.search",
+        "audit.list",
+        "client.usage",
+        "read.summary",
+        "support.queue",
+        "flag.list",
+    ),
     *("moderation.rule_create", "moderation.rule_list", "moderation.try"),
 }
 
@@ -220,7 +230,8 @@ class TestRoutes:
         for route in REGISTRY.routes:
             if route.operation in NAMELESS and route.method == "GET":
                 for intruder in intruders:
-                    answer = await intruder.api.send("GET", route.path)
+                    query = {"q": theirs.canary} if route.operation == "message.search" else None
+                    answer = await intruder.api.send("GET", route.path, query=query)
                     assert theirs.canary not in str(answer.body), (route.path, intruder.name)
                     if route.operation != "client.list":
                         allowed = intruder.caller in REGISTRY.operations[route.operation].callers

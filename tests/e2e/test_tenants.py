@@ -33,6 +33,7 @@ from tests.support.tenants import (
     refusal_of,
     without,
 )
+from tests.support.uploads import upload
 
 REGISTRY = build_registry()
 MALFORMED = "not an id!"
@@ -122,6 +123,8 @@ async def _things_of(alice: Party, scene: Scene, canary: str, name_canary: str) 
         Ref.CURSOR: (await alice.device.call(CHAT, "sync", {}))["cursor"],
         Ref.TOKEN: issued["key"],
         Ref.ERASED: gone,
+        Ref.FILE: await upload(alice.api, canary, canary.encode()),
+        Ref.BANNED: alice.name,
     }
 
 

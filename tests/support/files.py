@@ -80,7 +80,11 @@ class Shelf:
         return await send(made.upload.model_dump(), content)
 
     async def file(
-        self, who: Principal, content: bytes = b"hello", content_type: str = "text/plain", **more: Any
+        self,
+        who: Principal,
+        content: bytes = b"hello",
+        content_type: str = "text/plain",
+        **more: Any,
     ) -> FileOut:
         """Make a file that is ready."""
         made = await self.announced(who, content, content_type, **more)

@@ -3,6 +3,7 @@
 from typing import Any, Final
 
 from tests.support.scene import Scene
+from tests.support.uploads import upload
 
 UNKNOWN_ID: Final = "018f0000-0000-7000-8000-0123456789ab"
 UNKNOWN: Final = {
@@ -17,6 +18,7 @@ UNKNOWN: Final = {
     "code": "n" * 32,
     "rule": UNKNOWN_ID,
     "flag": UNKNOWN_ID,
+    "file": UNKNOWN_ID,
 }
 
 
@@ -74,6 +76,7 @@ class House:
             "code": invite["code"],
             "rule": made["id"],
             "flag": flags[0]["id"],
+            "file": await upload(await scene.as_user(person), f"{self.canary} file"),
         }
         return self
 

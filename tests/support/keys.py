@@ -134,7 +134,7 @@ class KeyHouse:
             issuers=Issuers(issuers=IssuerRepository(work.session), check_url=self._check_url),
             recorder=work,
             kick=self.kick,
-            lifetimes_changed=self._note_lifetimes,
+            on_change={"room_deactivation": self._note_lifetimes},
         )
 
     async def _note_lifetimes(self, client_id: UUID) -> None:

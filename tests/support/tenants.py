@@ -5,6 +5,7 @@ an own thing, somebody else's, one that never was, and one that can't be. Who ad
 adds its probe here: the walk fails until it is there.
 """
 
+import base64
 import secrets
 from collections.abc import Awaitable, Callable, Iterator
 from enum import StrEnum
@@ -16,6 +17,7 @@ import orjson
 
 from chatserver.transport.registry import Route
 from tests.support.clients import CHAT, Answer, Api, Device
+from tests.support.uploads import upload
 
 Payload = dict[str, Any]
 
@@ -40,6 +42,7 @@ class Ref(StrEnum):
     CURSOR = "cursor"
     TOKEN = "token"
     ERASED = "erased"
+    FILE = "file"
     BANNED = "banned"
     INVITE = "invite"
     CODE = "code"
@@ -88,6 +91,10 @@ PROBES: Final[dict[str, Payload]] = {
     "support.queue": {},
     "support.reopen": {"room_id": R.SUPPORT_ROOM},
     "event.list": {"room_id": R.ROOM},
+    "file.complete": {"file_id": R.FILE},
+    "file.create": {"name": "x", "size": 1, "sha256": base64.b64encode(bytes(32)).decode()},
+    "file.delete": {"file_id": R.FILE},
+    "file.get": {"file_id": R.FILE},
     "member.add": {"room_id": R.ROOM, "user_ids": [R.PERSON]},
     "member.list": {"room_id": R.ROOM},
     "member.put": MEMBER,
@@ -101,7 +108,9 @@ PROBES: Final[dict[str, Payload]] = {
     "message.pin": {"message_id": R.MESSAGE},
     "message.post": {"room_id": R.ROOM, "content": "x"},
     "message.react": {"message_id": R.MESSAGE, "emoji": "👍"},
+    "message.search": {"q": "own", "room_id": R.ROOM},
     "message.send": {"room_id": R.ROOM, "content": "x", "client_msg_id": "walk"},
+    "message.trace": {"message_id": R.MESSAGE},
     "message.thread": {"message_id": R.MESSAGE},
     "message.unpin": {"message_id": R.MESSAGE},
     "message.unreact": {"message_id": R.MESSAGE, "emoji": "👍"},
@@ -152,6 +161,8 @@ MORE_PROBES: Final[tuple[tuple[str, Payload], ...]] = (
     ("message.send", {**PROBES["message.send"], "reply_to": R.MESSAGE}),
     ("message.post", {**PROBES["message.post"], "reply_to": R.MESSAGE}),
     ("message.post", {**PROBES["message.post"], "mentions": [R.PERSON]}),
+    ("message.post", {**PROBES["message.post"], "attachments": [{"file_id": R.FILE}]}),
+    ("message.send", {**PROBES["message.send"], "attachments": [{"file_id": R.FILE}]}),
     ("message.edit", {**PROBES["message.edit"], "mentions": [R.PERSON]}),
 )
 
@@ -215,6 +226,7 @@ class Party:
             R.CURSOR: self._cursor,
             R.TOKEN: self._token,
             R.ERASED: self._erased,
+            R.FILE: self._file,
             R.BANNED: self._banned,
             R.INVITE: self._invite,
             R.CODE: self._code,
@@ -337,6 +349,9 @@ class Party:
     async def _token(self) -> str:
         assert self.device is not None
         return self.device.key or ""
+
+    async def _file(self) -> str:
+        return await upload(self.api, "own")
 
     async def _erased(self) -> str:
         name = f"gone-{secrets.token_hex(4)}"

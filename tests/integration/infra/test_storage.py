@@ -306,5 +306,3 @@ class TestLinks:
 )
 def test_writes_names_that_break_no_header(name: str, written: str) -> None:
     assert disposition(name) == written
-
-

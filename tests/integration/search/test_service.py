@@ -10,7 +10,6 @@ from chatserver.privacy.schemas import PersonPath
 from chatserver.rooms.errors import RoomNotFoundError
 from chatserver.rooms.schemas import InviteMembers, MemberRef, RoomRef
 from chatserver.search.schemas import SearchMessages, SearchResults
-from chatserver.search.service import SearchService
 from tests.support.files import Shelf
 
 
@@ -137,9 +136,7 @@ async def test_filters_narrow_the_search(shelf: Shelf) -> None:
     room, other = await shelf.house.room(shelf.ann, "bob"), await shelf.house.room(shelf.ann)
     file = await shelf.file(shelf.ann)
     await shelf.house.say(shelf.ann, room.id, "fox a")
-    await shelf.house.say(
-        shelf.bob, room.id, "fox b", attachments=[{"url": "https://example.com"}]
-    )
+    await shelf.house.say(shelf.bob, room.id, "fox b", attachments=[{"url": "https://example.com"}])
     await shelf.house.say(shelf.ann, other.id, "fox c", attachments=[{"file_id": str(file.id)}])
     for filters, texts in (
         ({"room_id": str(room.id)}, {"fox a", "fox b"}),
@@ -206,7 +203,7 @@ async def test_a_language_knows_forms_of_words_and_beginnings_still_work(shelf: 
     await shelf.house.say(shelf.ann, room.id, "The foxes were running")
     assert await found(shelf, shelf.ann, "fox run") == []
     await shelf.house.change(
-        "update client set settings = settings || '{\"search_language\": \"english\"}'"
+        'update client set settings = settings || \'{"search_language": "english"}\''
     )
     assert await shelf.house.container.search.indexer.again(shelf.ann.client_id) == 1
     for q in ("fox run", "runs", "runni*", '"foxes were running"', "the foxes"):
@@ -238,5 +235,3 @@ async def test_the_indexer_goes_on_where_it_stood(shelf: Shelf) -> None:
     assert await indexer.catch_up() == 0
     assert await indexer.catch_up(back_s=60) >= 11
     assert len(await shelf.house.rows("select message_id from message_search")) == 11
-
-
