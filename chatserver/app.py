@@ -54,7 +54,7 @@ from chatserver.transport.health import (
 )
 from chatserver.transport.http import RestDoor
 from chatserver.transport.limits import network_of
-from chatserver.transport.metrics import CommandMetrics, ForwardMetrics, MetricsPage
+from chatserver.transport.metrics import CommandMetrics, ForwardMetrics, MetricsPage, StorageMetrics
 from chatserver.transport.sockets import SocketDoor
 from chatserver.transport.stored import StoredDoor
 from chatserver.transport.websocket import WebSocketDoor
@@ -128,6 +128,7 @@ class Server:
         self.door.answered = commands.answered
         self.container.writer.measured = commands.committed
         ForwardMetrics(self.forwarder.counters, self.figures)
+        StorageMetrics(self.container.files.standing, self.figures)
 
     def _store(self) -> Store:
         return Store(self.container.bus.url, prefix=self.container.bus.prefix)

@@ -30,7 +30,7 @@ from chatserver.clients.repository import (
 from chatserver.clients.service import ClientService, MasterKeyService
 from chatserver.infra import jobs
 from chatserver.infra.http_client import OutboundError
-from chatserver.infra.job_kinds import ERASE_USER, PURGE_ROOM, RECHECK_ROOMS
+from chatserver.infra.job_kinds import ERASE_USER, PURGE_ROOM, RECHECK_ROOMS, REINDEX
 from chatserver.infra.jwks import Jwks
 from chatserver.infra.lazily import LazyNotes
 from chatserver.infra.remac import Remac
@@ -128,14 +128,15 @@ class Container(Core):
         work = self.open(_itself)
         self.exporter = Exporter(work, self._users)
         self.keeper = Keeper(work)
+        self.files = FilesParts(self)
         self.eraser = Eraser(
             open_work=work,
             rooms=lambda within: RoomRepository(within.session),
             answers=self.answers,
+            files=self.files.janitor,
             signer=self.signer,
             count_changed=self.counts.changed,
         )
-        self.files = FilesParts(self)
         self.moderation = Moderation(self)
         self.conversation = Conversation(
             self,
@@ -159,6 +160,7 @@ class Container(Core):
         self.chat = self.conversation.chat
         self.catch_up = self.conversation.catch_up
         self.reads = self.conversation.reads
+        self.traces = self.conversation.traces
         self.open_changes = self.conversation.open_changes
         self.search = SearchParts(self, rooms=self._rooms)
         self.webhooks = Webhooks(self, self.log)
@@ -230,13 +232,16 @@ class Container(Core):
             # Rooms stand above clients: the change reaches them as a job.
             await jobs.plan(work.session, RECHECK_ROOMS, dedupe=str(client_id), client_id=client_id)
 
+        async def reindex(client_id: UUID) -> None:
+            await jobs.plan(work.session, REINDEX, dedupe=str(client_id), client_id=client_id)
+
         return ClientService(
             clients=ClientRepository(work.session),
             keys=self._master_keys(work),
             issuers=Issuers(issuers=IssuerRepository(work.session), check_url=self.outside.check),
             recorder=work,
             kick=self._kick,
-            lifetimes_changed=recheck,
+            on_change={"room_deactivation": recheck, "search_language": reindex},
         )
 
     def _master_keys(self, work: UnitOfWork) -> MasterKeyService:

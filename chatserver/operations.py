@@ -121,7 +121,15 @@ def build_registry(container: Container | None = None, current: Running | None =
     registry.add(ReadCommands(parts.reads), namespaces=(CHAT,))
     registry.add(TypingCommands(parts.open_rooms, current or parts.current), namespaces=(CHAT,))
     registry.add(
-        ChatHttp(parts.chat, parts.catch_up, parts.open_changes, parts.reads), routes=CHAT_ROUTES
+        ChatHttp(
+            parts.chat,
+            parts.catch_up,
+            parts.open_changes,
+            parts.reads,
+            parts.traces,
+            current or parts.current,
+        ),
+        routes=CHAT_ROUTES,
     )
     registry.add(SearchCommands(parts.search.service), namespaces=(CHAT,), routes=SEARCH_ROUTES)
     registry.add(FilesHttp(parts.files.service), routes=FILE_ROUTES)

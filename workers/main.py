@@ -26,6 +26,7 @@ from workers.runtime import Worker, run
 from workers.scheduler import Scheduler
 from workers.sources import SourceJobs
 from workers.webhooks import WebhookJobs
+from workers.search import SearchJobs
 
 log = structlog.get_logger()
 
@@ -61,6 +62,7 @@ async def worker(settings: Settings, stopping: asyncio.Event) -> None:
             *DocumentJobs(
                 trainer=container.documents.trainer, purger=container.documents.purger
             ).handlings(),
+            *SearchJobs(indexer=container.search.indexer).handlings(),
             *RecordJobs(database=container.database).handlings(),
             *SourceJobs(container.sources.runner).handlings(),
             *WebhookJobs(container.webhooks.open_replays, container.database).handlings(),

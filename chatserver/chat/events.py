@@ -27,7 +27,7 @@ class MessageData(Answer):
 
 
 class ReactionData(Answer):
-    """What `reaction.changed` carries; `counts` is of all emoji of the message, by then."""
+    """What `reaction.changed` carries; `counts` is of all emoji of the message, as it is read."""
 
     message_id: Id
     emoji: str
@@ -211,6 +211,7 @@ def reaction_fact(
             "op": op,
             "counts": {each["emoji"]: each["count"] for each in message.reactions},
         },
+        unlogged=frozenset({"counts"}),
     )
 
 

@@ -1,6 +1,7 @@
 """REST for messages: routes to the commands, and what only REST has."""
 
-from typing import Final
+from typing import Any, Final, Protocol
+from uuid import UUID
 
 from chatserver.chat.catch_up import CatchUpService
 from chatserver.chat.changes import ChangeService
@@ -20,7 +21,6 @@ from chatserver.chat.schemas import (
     ListThread,
     MessageOut,
     MessageRef,
-    Nothing,
     PostMessage,
     Reactions,
     ReadSummary,
@@ -28,13 +28,24 @@ from chatserver.chat.schemas import (
     Sent,
     Snapshot,
     Thread,
+    Trace,
 )
 from chatserver.chat.service import ChatService
+from chatserver.chat.traces import TraceService
+from chatserver.clients.schemas import Nothing
 from chatserver.kernel.opening import Open
 from chatserver.kernel.principal import Principal, Scope
 from chatserver.rooms.errors import SEEN
 from chatserver.transport.registry import USER, Route, operation
 from chatserver.users.errors import UserNotFoundError
+
+
+class Nodes(Protocol):
+    """The nodes of the deployment."""
+
+    async def delivered(self, room_id: UUID, seq: int) -> list[dict[str, Any]]:
+        """Tell which of them showed a message."""
+        ...
 
 
 class ChatHttp:
@@ -44,11 +55,15 @@ class ChatHttp:
         catch_up: CatchUpService,
         changes: Open[ChangeService],
         reads: ReadService,
+        traces: TraceService,
+        nodes: Nodes,
     ) -> None:
         self._chat = chat
         self._catch_up = catch_up
         self._changes = changes
         self._reads = reads
+        self._traces = traces
+        self._nodes = nodes
 
     @operation(
         "message.post",
@@ -111,6 +126,21 @@ class ChatHttp:
         async with self._changes() as changes:
             return await changes.reactions(principal, request)
 
+    @operation(
+        "message.trace",
+        MessageRef,
+        Trace,
+        scope=Scope.CHAT_READ,
+        errors=(MessageNotFoundError, MessageNotYoursError),
+    )
+    async def trace(self, principal: Principal, request: MessageRef) -> Trace:
+        """Tell how far a message came, and so why it did or did not arrive.
+
+        Its author, moderators and the application may. `nodes` lists those that have people of the
+        room connected and answered within 0.4 s; what a node showed is remembered for a while.
+        """
+        return await self._traces.of(principal, request, self._nodes.delivered)
+
     @operation("read.summary", Nothing, ReadSummary, scope=Scope.CHAT_READ, callers=USER)
     async def summary(self, principal: Principal, _: Nothing) -> ReadSummary:
         """Count what one has not read, over all rooms."""
@@ -153,4 +183,5 @@ ROUTES: Final = (
     Route(method="DELETE", path=_MESSAGE + "/pin", operation="message.unpin"),
     Route(method="GET", path=_MESSAGE + "/thread", operation="message.thread"),
     Route(method="GET", path=_MESSAGE + "/edits", operation="message.edits"),
+    Route(method="GET", path=_MESSAGE + "/trace", operation="message.trace"),
 )

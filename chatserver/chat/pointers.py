@@ -99,6 +99,13 @@ order by m.room_id, u.external_id
 """
 
 
+_READERS: Final = """
+select (select count(*) from member m where m.room_id = $1 and m.read_seq >= $2),
+  array(select u.external_id from member m join app_user u on u.id = m.user_id
+    where m.room_id = $1 and m.read_seq >= $2 order by u.external_id limit $3)
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Seen:
     """Where a member's pointer is after a command, and what that leaves unread."""
@@ -133,7 +140,7 @@ class PointerRepository:
         return Seen(*rows[0]) if rows else None
 
     async def state(self, client_id: UUID, room_id: UUID, user_id: UUID) -> Seen | None:
-        """Read where a pointer is."""
+        """Read where a pointer is; None for whoever has none there."""
         rows = await self._fetch(_STATE, room_id, user_id, client_id)
         return Seen(*rows[0]) if rows else None
 
@@ -146,6 +153,22 @@ class PointerRepository:
         """Count the messages alone: what each answer about a pointer says."""
         [row] = await self._fetch(_UNREAD, user_id)
         return int(row[0])
+
+    async def readers(self, room_id: UUID, seq: int, *, limit: int) -> tuple[list[str], int]:
+        """Read who has read up to a seq, by name up to `limit`, and how many they are."""
+        [row] = await self._fetch(_READERS, room_id, seq, limit)
+        return row[1], row[0]
+
+    async def fact(self, room_id: UUID, seq: int) -> asyncpg.Record:
+        """Read a row of the log as it is, and whether later reactions still wait for it."""
+        rows = await self._fetch(
+            "select e.id, e.created_at, exists (select from outbox o"
+            " where o.client_id = e.client_id and o.fact_id = e.id) as waits"
+            " from room_event e where e.room_id = $1 and e.seq = $2",
+            room_id,
+            seq,
+        )
+        return rows[0]
 
     async def of_rooms(
         self,

@@ -1,6 +1,7 @@
 """Every query about messages and the log, on raw connections: no session, no transaction held."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
@@ -19,7 +20,7 @@ from chatserver.rooms.events import support_of
 _STORE: Final = (
     "select o_outcome, o_message_id, o_seq, o_msg_no, o_ts, o_epoch, o_woke_seq, o_later,"
     " o_thread_id, o_reply_count, o_wait_ms from chat_store("
-    "$1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)"
+    "$1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)"
 )
 # What `message_of` reads of a row of `message m`.
 MESSAGE: Final = """
@@ -49,7 +50,7 @@ select e.client_id, e.room_id, e.seq, e.id, e.type, e.created_at, e.actor_type, 
   e.effect, {_ROOM}, {MESSAGE},
   (select t.reply_count from message t where t.id = m.thread_id) as m_thread_replies
 from room_event e join room r on r.id = e.room_id
-left join message m on m.id = e.message_id
+left join message m on m.id = coalesce(e.message_id, (e.data ->> 'message_id')::uuid)
 where e.room_id = $1 and e.seq > $2 order by e.seq limit $3
 """  # noqa: S608 - constants of this file
 
@@ -111,8 +112,13 @@ class ChatRepository:
             [_json(draft.metadata) for draft in drafts],
             [draft.silent for draft in drafts],
             wait,
+            any(draft.reply_to is not None or draft.mentions for draft in drafts),
         )
-        return [Outcome(*row) for row in rows]
+        outcomes = [Outcome(*row) for row in rows[: len(drafts)]]
+        if len(rows) == len(drafts):
+            return outcomes
+        replies = {row["o_thread_id"]: row["o_reply_count"] for row in rows[len(drafts) :]}
+        return [replace(each, reply_count=replies.get(each.thread_id)) for each in outcomes]
 
     async def entries(
         self, room_id: UUID, *, after_seq: int, limit: int, generation: int
@@ -161,40 +167,34 @@ class ChatRepository:
         self, room_id: UUID, *, floor: int, after: int | None, before: int | None, limit: int
     ) -> list[dict[str, Any]]:
         """Read messages in seq order: after a seq the next ones, before it (or at all) the last."""
-        forward = after is not None
-        rows = await self._fetch(
-            f"select {MESSAGE} from message m where m.room_id = $1 and m.seq > 0"  # noqa: S608
-            " and m.seq >= $2 and m.seq > $3 and m.seq < $4"
-            f" order by m.seq {'asc' if forward else 'desc'} limit $5",
+        return await self._page(
+            "m.room_id = $1 and m.seq > 0",
             room_id,
-            floor,
-            after or 0,
-            2**62 if before is None else before,
-            limit,
+            (floor, after, before, limit),
+            after is not None,
         )
-        found = [message_of(row, with_context=True) for row in rows]
-        return found if forward else found[::-1]
 
     async def thread(
-        self,
-        thread_id: UUID,
-        *,
-        floor: int,
-        after: int | None,
-        before: int | None,
-        limit: int,
+        self, thread_id: UUID, *, floor: int, after: int | None, before: int | None, limit: int
     ) -> list[dict[str, Any]]:
-        """Read the replies below a message, in seq order; the positions are those of `messages`."""
-        forward = after is not None or before is None
+        """Read the replies below a message, in seq order; without a position the first ones."""
+        return await self._page(
+            "m.thread_id = $1", thread_id, (floor, after, before, limit), before is None
+        )
+
+    async def _page(
+        self,
+        where: str,
+        of: UUID,
+        place: tuple[int, int | None, int | None, int],
+        forward: bool,  # noqa: FBT001 - said by both callers right above
+    ) -> list[dict[str, Any]]:
+        floor, after, before, limit = place
         rows = await self._fetch(
-            f"select {MESSAGE} from message m where m.thread_id = $1"  # noqa: S608
+            f"select {MESSAGE} from message m where {where}"  # noqa: S608
             " and m.seq >= $2 and m.seq > $3 and m.seq < $4"
             f" order by m.seq {'asc' if forward else 'desc'} limit $5",
-            thread_id,
-            floor,
-            after or 0,
-            2**62 if before is None else before,
-            limit,
+            *(of, floor, after or 0, 2**62 if before is None else before, limit),
         )
         found = [message_of(row, with_context=True) for row in rows]
         return found if forward else found[::-1]
@@ -344,16 +344,19 @@ def _time(value: datetime | None) -> str | None:
 
 def _entry(row: asyncpg.Record, generation: int) -> LogEntry:
     superseded = False
-    if row["m_id"] is not None:
+    data = _loaded(row["data"])
+    if data is not None:
+        if row["type"] == "reaction.changed":
+            reactions = _loaded(row["m_reactions"]) or []
+            data["counts"] = {each["emoji"]: each["count"] for each in reactions}
+    elif row["m_id"] is not None:
         is_new = row["type"] == "message.created"
         data = message_data(message_of(row), row["m_thread_replies"] if is_new else None)
         # Erasure leaves a tombstone without a fact of the message's own.
         erased = row["m_deleted_at"] is not None and row["type"] != "message.deleted"
         superseded = erased or row["m_changed_seq"] > row["seq"]
-    elif row["data"] is None:
-        data = {"room": room_of(row, generation)}
     else:
-        data = _loaded(row["data"])
+        data = {"room": room_of(row, generation)}
     return LogEntry(
         client_id=row["client_id"],
         room_id=row["room_id"],

@@ -150,10 +150,6 @@ class RoomRequest(Request):
     room_id: Id
 
 
-class Nothing(Request):
-    """A request that says nothing beyond who sends it."""
-
-
 class Position(Request):
     """How much of a room's log a device has."""
 
@@ -316,8 +312,28 @@ class TypingStarted(Answer):
     throttled: bool
 
 
-class TypingStopped(Answer):
-    """An answer without content."""
+class NodeTrace(Answer):
+    """What one node did. `head`: how far it has shown the room; null: nobody of it is there."""
+
+    node: str
+    head: int | None
+    shown_at: Timestamp | None
+    sockets: int | None
+
+
+class Trace(Answer):
+    """How far a message came. `read_by` names up to 100 who have read it; the sender, too."""
+
+    message_id: Id
+    room_id: Id
+    seq: int
+    committed_at: Timestamp
+    fact_id: Id
+    waits_for_reactions: bool
+    members_count: int
+    nodes: list[NodeTrace]
+    read_count: int
+    read_by: list[str]
 
 
 class Events(Answer):

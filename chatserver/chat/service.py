@@ -186,7 +186,7 @@ class ChatService:
         return await self._page(principal, found, command)
 
     async def get(self, principal: Principal, command: MessageRef) -> MessageOut:
-        found, _, _ = await self._visible(principal, command.message_id)
+        found, _, _ = await self.visible(principal, command.message_id)
         [shown] = await self._shown(principal, [found])
         return shown
 
@@ -197,9 +197,9 @@ class ChatService:
             MessageNotFoundError, PayloadInvalidError
         """
         _refuse_both_ends(command)
-        found, room, me = await self._visible(principal, command.message_id)
+        found, room, me = await self.visible(principal, command.message_id)
         if found["thread_id"] is not None:
-            found, room, me = await self._visible(principal, UUID(found["thread_id"]))
+            found, room, me = await self.visible(principal, UUID(found["thread_id"]))
         replies = await self._repository.thread(
             UUID(found["id"]),
             floor=room_policies.floor(room, me),
@@ -213,10 +213,14 @@ class ChatService:
             message=root, items=page.items, has_more=page.has_more, count=found["reply_count"]
         )
 
-    async def _visible(
+    async def visible(
         self, principal: Principal, message_id: UUID
     ) -> tuple[dict[str, Any], Room, Member | None]:
-        """Read a message that the caller may read."""
+        """Read a message that the caller may read, its room, and the caller's seat there.
+
+        Raises:
+            MessageNotFoundError
+        """
         found = await self._repository.message(principal.client_id, message_id)
         if found is None:
             raise MessageNotFoundError

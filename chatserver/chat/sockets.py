@@ -45,11 +45,11 @@ from chatserver.chat.schemas import (
     Sync,
     Synced,
     TypingStarted,
-    TypingStopped,
 )
 from chatserver.chat.service import ChatService
 from chatserver.kernel.opening import Open
 from chatserver.kernel.principal import Principal, Scope
+from chatserver.kernel.wire import Empty
 from chatserver.rooms.errors import SEEN, NotARoomMemberError, RoleMissingError
 from chatserver.rooms.service import RoomService
 from chatserver.transport.registry import USER, FactSpec, command
@@ -299,18 +299,18 @@ class TypingCommands:
     @command(
         "typing.stop",
         RoomRequest,
-        TypingStopped,
+        Empty,
         scope=Scope.CHAT_WRITE,
         callers=USER,
         errors=SEEN,
     )
-    async def stop(self, principal: Principal, request: RoomRequest) -> TypingStopped:
+    async def stop(self, principal: Principal, request: RoomRequest) -> Empty:
         """Say that one types no longer."""
         try:
             await self._typing.stop_typing(request.room_id)
         except LookupError:
             raise await self._stranger(principal, request.room_id) from None
-        return TypingStopped()
+        return Empty()
 
     async def _stranger(self, principal: Principal, room_id: UUID) -> Exception:
         async with self._rooms() as rooms:

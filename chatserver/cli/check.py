@@ -13,7 +13,9 @@ import redis.exceptions
 import typer
 
 from chatserver.infra import migrations
+from chatserver.kernel.errors import UnavailableError
 from chatserver.settings import Settings, load
+from chatserver.wiring.files import open_store
 
 CONNECT_S: Final = 5.0
 # The first version of each branch in which CVE-2025-49844 and its neighbours are mended.
@@ -37,7 +39,7 @@ def check(
     deploy: Annotated[bool, typer.Option("--deploy", help="Add the rules of production.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one line of JSON.")] = False,
 ) -> None:
-    """Check settings, database, roles, schema and Redis. Exits 1 when something needs mending."""
+    """Check settings, database, roles, schema, Redis, storage. Exits 1 when one needs mending."""
     settings = load()
     findings = asyncio.run(_all(settings, deploy=deploy))
     if json:
@@ -53,7 +55,12 @@ def check(
 
 
 async def _all(settings: Settings, *, deploy: bool) -> list[Finding]:
-    parts: list[Callable[[Settings], Awaitable[list[Finding]]]] = [_database, _redis, _queue]
+    parts: list[Callable[[Settings], Awaitable[list[Finding]]]] = [
+        _database,
+        _redis,
+        _queue,
+        _storage,
+    ]
     found = [Finding("settings", ok=True, detail=f"{settings.environment}, all present")]
     for part in parts:
         found.extend(await part(settings))
@@ -115,6 +122,24 @@ async def _redis(settings: Settings) -> list[Finding]:
 
 async def _queue(settings: Settings) -> list[Finding]:
     return [await _ping("queue", settings.queue_url, "QUEUE_REDIS_URL or REDIS_URL")]
+
+
+async def _storage(settings: Settings) -> list[Finding]:
+    store = open_store(settings)
+    place = settings.s3_bucket or str(settings.files_dir.absolute())
+    try:
+        async with asyncio.timeout(CONNECT_S):
+            await store.ping()
+    except (UnavailableError, TimeoutError) as error:
+        mend = (
+            "Check S3_ENDPOINT_URL, the bucket's name and its key."
+            if settings.s3_bucket
+            else "Make FILES_DIR a directory that the server may write to, on a disk with room."
+        )
+        return [Finding("storage", ok=False, detail=str(error) or "no answer", mend=mend)]
+    finally:
+        store.close()
+    return [Finding("storage", ok=True, detail=place)]
 
 
 async def _ping(part: str, url: str, name: str) -> Finding:

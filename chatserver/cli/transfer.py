@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from chatserver.bootstrap import Container
 from chatserver.cli.clients import Json, say, with_container
 from chatserver.infra.staging import Staging
-from chatserver.transfer.service import LONGEST_LINE
+from chatserver.transfer.policies import LONGEST_LINE
 from chatserver.wiring.transfer import open_export, open_import
 
 Client = Annotated[str, typer.Argument(help="The client's slug or id.")]

@@ -101,6 +101,7 @@ class ClientsHttp:
         `retention` gives the days after which messages of rooms of a type are deleted; a type that
         isn't named keeps them for ever. `key_reuse` says what follows when a used-up key comes
         back: `revoke_family` (the default) or `reject_and_alert`.
+        `chat` has the rules of the conversation.
         """
         async with self._clients() as clients:
             return await clients.update_own(principal, command)

@@ -23,7 +23,7 @@ class Client(SQLModel, table=True):
     name: str = Field(max_length=256)
     status: str = Field(default="active", max_length=16)
     # Overrides of defaults: `cors_origins`, `limits`, `room_deactivation` (seconds),
-    # `retention` (days), `key_reuse`.
+    # `retention` (days), `key_reuse`, `chat`.
     settings: dict[str, Any] = Field(default_factory=dict, sa_column=json_column())
     # The types of fact that some webhook endpoint of the client wants: they get an outbox row.
     followed: list[str] = Field(

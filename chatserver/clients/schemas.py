@@ -145,6 +145,22 @@ class Retention(Request):
 KeyReuse: TypeAlias = Literal["revoke_family", "reject_and_alert"]
 REVOKE_FAMILY: Final = "revoke_family"
 REJECT_AND_ALERT: Final = "reject_and_alert"
+class Chat(Request):
+    """Rules of the conversation; what isn't named has the server's default."""
+
+    edit_window_s: Annotated[int, Field(ge=0, le=10 * _YEAR_S)] | None = Field(
+        default=None,
+        description="For how long a user may edit a message; 0: not at all, null: for ever.",
+    )
+
+
+# PostgreSQL's own, in every version from 15 on; `simple` knows no forms of words.
+Language: TypeAlias = Literal[
+    "simple", "arabic", "armenian", "basque", "catalan", "danish", "dutch", "english", "finnish",
+    "french", "german", "greek", "hindi", "hungarian", "indonesian", "irish", "italian",
+    "lithuanian", "nepali", "norwegian", "portuguese", "romanian", "russian", "serbian", "spanish",
+    "swedish", "tamil", "turkish", "yiddish",
+]  # fmt: skip
 Claim: TypeAlias = Annotated[str, Field(min_length=1, max_length=64)]
 Algorithm: TypeAlias = Literal["RS256", "ES256", "EdDSA"]
 
@@ -242,6 +258,10 @@ class OwnClientUpdate(Request):
         description="What follows when a used-up key comes back: `revoke_family` ends all keys of"
         " the device, `reject_and_alert` refuses that key alone. Both are told and audited.",
     )
+    chat: Chat | None = None
+    search_language: Language | None = Field(
+        default=None, description="Whose forms of words a search knows; null: `simple`, none."
+    )
     jwt_issuers: (
         Annotated[list[JwtIssuerIn], Field(max_length=10), AfterValidator(_distinct)] | None
     ) = Field(default=None, description="Whose JWTs are taken for the client's users.")
@@ -258,8 +278,8 @@ class OwnClientUpdate(Request):
 
 
 _SETTINGS: Final = (
-    "cors_origins", "limits", "room_deactivation", "retention", "key_reuse", "client_limits",
-    "quotas",
+    "cors_origins", "limits", "room_deactivation", "retention", "key_reuse", "chat",
+    "search_language", "client_limits", "quotas",
 )  # fmt: skip
 
 
@@ -317,6 +337,8 @@ class ClientOut(Answer):
     room_deactivation: dict[str, int | None]
     retention: dict[str, int | None]
     key_reuse: KeyReuse
+    chat: dict[str, int | None]
+    search_language: str
     jwt_issuers: list[JwtIssuerOut] = []
     created_at: Timestamp
     updated_at: Timestamp

@@ -1,6 +1,6 @@
 """What can be done with tenants and their master keys."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -55,14 +55,15 @@ class ClientService:
         issuers: Issuers,
         recorder: Recorder,
         kick: Callable[[Closing], None],
-        lifetimes_changed: Callable[[UUID], Awaitable[None]],
+        on_change: Mapping[str, Callable[[UUID], Awaitable[None]]],
     ) -> None:
         self._clients = clients
         self._keys = keys
         self._issuers = issuers
         self._recorder = recorder
         self._kick = kick
-        self._lifetimes_changed = lifetimes_changed
+        # What other features do about a setting, by its name.
+        self._on_change = on_change
 
     async def create(self, principal: Principal, command: ClientCreate) -> ClientCreated:
         client_id = uuid7()
@@ -141,8 +142,9 @@ class ClientService:
         self._recorder.audit(
             client_id, principal, "client.update", "client", **changes, settings=settings
         )
-        if "room_deactivation" in settings:
-            await self._lifetimes_changed(client_id)
+        for name in settings:
+            if name in self._on_change:
+                await self._on_change[name](client_id)
         if status == "disabled":
             reason = "The application was disabled."
             closing = Closing(code="auth.revoked", reason=reason, client_id=client_id)
@@ -288,6 +290,8 @@ def _out(client: Client) -> ClientOut:
         room_deactivation=settings.get("room_deactivation") or {},
         retention=settings.get("retention") or {},
         key_reuse=settings.get("key_reuse") or REVOKE_FAMILY,
+        chat=settings.get("chat") or {},
+        search_language=settings.get("search_language") or "simple",
         created_at=client.created_at,
         updated_at=client.updated_at,
     )

@@ -48,7 +48,7 @@ class StoredFile(SQLModel, table=True):
     height: int | None = None
     has_thumbnail: bool = False
     # When the link to upload ends; once it is ready, when it goes unless a message carries it.
-    expires_at: datetime = Field(sa_column=time_column())
+    expires_at: datetime = Field(default=None, sa_column=time_column())
     created_at: datetime = Field(default=None, sa_column=time_column(default_now=True))
 
 

@@ -6,13 +6,10 @@ from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
-import orjson
 from sqlalchemy import RowMapping, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from chatserver.files.models import StoredFile
-from chatserver.infra import jobs
-from chatserver.infra.job_kinds import CHECK_FILE
 
 _FILE: Final = """
   f.id, f.client_id, f.uploader_id, u.external_id as uploader, f.name, f.content_type, f.size,
@@ -20,7 +17,7 @@ _FILE: Final = """
 """
 # Whoever uploaded it, and whoever may read a message that carries it, as it is now.
 _MAY_SEE: Final = """
-  (:user is null or f.uploader_id = :user or exists (
+  (cast(:user as uuid) is null or f.uploader_id = :user or exists (
     select from message_file c
     join message m on m.id = c.message_id and m.client_id = c.client_id and m.deleted_at is null
     join room r on r.id = m.room_id and r.deleted_at is null and m.seq >= r.min_seq
@@ -30,7 +27,7 @@ _MAY_SEE: Final = """
 """
 _FIND: Final = text(f"""
 select {_FILE} from file f left join app_user u on u.id = f.uploader_id
-where f.client_id = :client and f.id = any (:ids) and {_MAY_SEE.replace(":user", "cast(:user as uuid)")}
+where f.client_id = :client and f.id = any (:ids) and {_MAY_SEE}
 """)  # noqa: S608 - constants of this file
 _OWN: Final = text(f"""
 select {_FILE} from file f left join app_user u on u.id = f.uploader_id
@@ -158,16 +155,6 @@ class FileRepository:
             },
         )
         return moved.first() is not None
-
-    async def plan_check(self, file: FileRow) -> None:
-        """Have a worker look at a file: check it if that is to be done, then make a thumbnail."""
-        await jobs.plan(
-            self._session,
-            CHECK_FILE,
-            dedupe=str(file.id),
-            client_id=file.client_id,
-            payload=orjson.dumps({"file_id": str(file.id)}).decode(),
-        )
 
     async def has_thumbnail(self, file: FileRow) -> bool:
         """Note that there is a thumbnail; False: the file is gone."""

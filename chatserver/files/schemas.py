@@ -76,7 +76,9 @@ class FileOut(Answer):
     size: int
     sha256: str
     state: State
-    reason: str | None = Field(description="Why it `failed`: size, checksum, type or image.")
+    reason: str | None = Field(
+        description="Why it `failed`: size, checksum, type, image or missing."
+    )
     width: int | None
     height: int | None
     uploader_id: ExternalId | None

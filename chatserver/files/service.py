@@ -10,7 +10,7 @@ from uuid import UUID
 import structlog
 
 from chatserver.files import policies
-from chatserver.files.checking import FileChecker
+from chatserver.files.checking import FAILED_KEPT, FileChecker
 from chatserver.files.errors import (
     FileNotFoundInStoreError,
     FileNotReadyError,
@@ -33,6 +33,8 @@ log = structlog.get_logger()
 
 # Raises `quota.exceeded`, or counts the bytes.
 Spend: TypeAlias = Callable[[Principal, int], Awaitable[None]]
+# Has a worker look at a file.
+Later: TypeAlias = Callable[[FileRow], Awaitable[None]]
 # Raises `unavailable` while the store is known to be away.
 Require: TypeAlias = Callable[[], Awaitable[None]]
 
@@ -55,7 +57,9 @@ class FileService:
         spend: Spend,
         require: Require,
         most_bytes: int,
+        later: Later,
     ) -> None:
+        self._later = later
         self._open_files = open_files
         self._store = store
         self._checker = checker
@@ -112,8 +116,8 @@ class FileService:
             await self._check(file)
             file = await self._own(principal, command.file_id)
             if file.state == "ready":
-                async with self._open_files() as files:
-                    await files.plan_check(file)
+                # Its thumbnail.
+                await self._later(file)
         return await self._linked(file)
 
     async def _check(self, file: FileRow) -> None:
@@ -130,7 +134,8 @@ class FileService:
                 raise FileNotReadyError("Nothing was uploaded yet.", state=file.state)
         async with self._open_files() as files:
             await files.settle(file, state="checking", keep=CHECK_KEPT)
-            await files.plan_check(file)
+        # Should it never be planned: whoever completes the file again plans it.
+        await self._later(file)
 
     async def get(self, principal: Principal, command: FileRef) -> FileOut:
         """Show a file with links to fetch it, to whoever may see it."""
@@ -194,7 +199,12 @@ class FileService:
         async with self._open_files() as files:
             file = await files.own(client_id, file_id, owner=None)
         if file is not None and file.state == "checking":
-            await self._checker.check(file)
+            try:
+                await self._checker.check(file)
+            except FileNotReadyError:
+                # It was there when it was completed: nobody but the store can have taken it.
+                async with self._open_files() as files:
+                    await files.settle(file, state="failed", reason="missing", keep=FAILED_KEPT)
             async with self._open_files() as files:
                 file = await files.own(client_id, file_id, owner=None)
         if file is not None:

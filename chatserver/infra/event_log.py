@@ -85,6 +85,7 @@ def _room_of(fact: Fact) -> UUID:
 
 def _row(fact: Fact, seq: int, ts: datetime) -> RoomEvent:
     refers = fact.about_room or fact.message_id is not None
+    kept = {name: value for name, value in fact.data.items() if name not in fact.unlogged}
     return RoomEvent(
         room_id=_room_of(fact),
         seq=seq,
@@ -94,7 +95,7 @@ def _row(fact: Fact, seq: int, ts: datetime) -> RoomEvent:
         actor_type=fact.actor.type,
         actor_id=fact.actor.id,
         message_id=fact.message_id,
-        data=None if refers else fact.data,
+        data=None if refers else kept,
         effect=fact.effect.as_json(),
         created_at=ts,
     )

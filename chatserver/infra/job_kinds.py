@@ -53,6 +53,8 @@ PROCESS_DOCUMENT: Final = JobKind(
 PURGE_DOCUMENTS: Final = JobKind("documents.purge", "documents", max_attempts=1000)
 REEMBED_BOT: Final = JobKind("documents.reembed", "documents", deadline_s=86_400.0, max_attempts=20)
 SETTLE_DOCUMENTS: Final = JobKind("documents.settle", "sweep")
+# Reads all messages of a client: begun anew it does the same again, so it may be tried often.
+REINDEX: Final = JobKind("search.reindex", "sweep", deadline_s=3600.0, max_attempts=20)
 DISPATCH_OUTBOX: Final = "outbox.dispatch"
 # No job: deliveries are rows of their own, and this bell only says that there are some.
 SEND_DELIVERIES: Final = "deliveries.send"
@@ -76,5 +78,6 @@ KINDS: Final = {
         PURGE_DOCUMENTS,
         REEMBED_BOT,
         SETTLE_DOCUMENTS,
+        REINDEX,
     )
 }

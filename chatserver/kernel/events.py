@@ -83,6 +83,8 @@ class Fact:
     about_room: bool = False
     # Of a message that was sent: by it the sender's devices know what they show already.
     client_msg_id: str | None = None
+    # Members of `data` that the log leaves out: a replay gives them as they are by then.
+    unlogged: frozenset[str] = frozenset()
     id: UUID = field(default_factory=uuid7)
 
 

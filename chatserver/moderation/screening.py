@@ -1,5 +1,6 @@
 """Holds texts against their client's rules before they are stored. One per process."""
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any, Final, Protocol
 from uuid import UUID
@@ -38,6 +39,7 @@ class Screen:
     def __init__(self, rules: Rules) -> None:
         self._rules = rules
         self._known: Expiring[UUID, tuple[Rule, ...]] = Expiring(size=REMEMBERED, ttl_s=FRESH_S)
+        self._loading: dict[UUID, asyncio.Task[tuple[Rule, ...]]] = {}
         # Made ready once: two thousand words take a while, and seldom change.
         self._ready: dict[UUID, tuple[tuple[Any, ...], Rule]] = {}
 
@@ -50,7 +52,7 @@ class Screen:
         """
         rules = self._known.get(client_id)
         if rules is None:
-            rules = await self._load(client_id)
+            rules = await self._loaded(client_id)
         if not rules or not content:
             return Verdict(content)
         verdict = policies.judge(content, room_id, rules)
@@ -71,6 +73,15 @@ class Screen:
     def forget(self) -> None:
         """Read rules again: some client's have changed, which is seldom."""
         self._known.drop(lambda _: True)
+
+    async def _loaded(self, client_id: UUID) -> tuple[Rule, ...]:
+        """Read a client's rules once for all who ask meanwhile: they go on in their order."""
+        loading = self._loading.get(client_id)
+        if loading is None:
+            loading = asyncio.get_running_loop().create_task(self._load(client_id))
+            self._loading[client_id] = loading
+            loading.add_done_callback(lambda _: self._loading.pop(client_id, None))
+        return await asyncio.shield(loading)
 
     async def _load(self, client_id: UUID) -> tuple[Rule, ...]:
         drops = self._known.drops

@@ -38,6 +38,18 @@ class Answers(Protocol):
         ...
 
 
+class Files(Protocol):
+    """What people have uploaded."""
+
+    async def forget(self, client_id: UUID, user_id: UUID) -> int:
+        """Remove a person's files, in the store as well; how many it were.
+
+        Raises:
+            UnavailableError: the store is away; the job tries again.
+        """
+        ...
+
+
 class Rooms(Protocol):
     """Rooms and seats of one transaction."""
 
@@ -55,12 +67,14 @@ class Eraser:
         open_work: Open[UnitOfWork],
         rooms: Callable[[UnitOfWork], Rooms],
         answers: Answers,
+        files: Files,
         signer: ReportSigner,
         count_changed: Callable[[UUID, UUID], None],
     ) -> None:
         self._open_work = open_work
         self._rooms = rooms
         self._answers = answers
+        self._files = files
         self._signer = signer
         self._count_changed = count_changed
 
@@ -81,6 +95,7 @@ class Eraser:
             await self._take_back(erasure)
             await self._forget_answers(erasure)
             await self._scrub_inbound(erasure)
+            await self._forget_files(erasure)
             if await self._finish(erasure):
                 return
             # Somebody was adding the person to a room just when the erasure began.
@@ -181,6 +196,11 @@ class Eraser:
                     await PrivacyRepository(work.session).count(
                         erasure.id, "inbound_events", cleared
                     )
+    async def _forget_files(self, erasure: Erasure) -> None:
+        forgotten = await self._files.forget(erasure.client_id, erasure.user_id)
+        if forgotten:
+            async with self._open_work() as work:
+                await PrivacyRepository(work.session).count(erasure.id, "files", forgotten)
 
     async def _finish(self, erasure: Erasure) -> bool:
         """Delete the person and sign the report. False: there are new seats, walk again."""

@@ -28,7 +28,7 @@ class Exporter:
         self._users = users
 
     async def export(self, principal: Principal, command: PersonPath) -> Lines:
-        """Begin an export: profile, keys, memberships, bans, reactions, messages, one JSON a line.
+        """Begin an export: all that is stored of a person, one JSON object a line.
 
         Raises:
             UserNotFoundError: unknown, or not the caller's own.
@@ -38,9 +38,12 @@ class Exporter:
             privacy = PrivacyRepository(work.session)
             keys = await privacy.keys(user.client_id, user.id)
             seats = await privacy.seats(user.client_id, user.id)
+            files = await privacy.files(user.client_id, user.id)
             bans = await privacy.bans(user.client_id, user.id)
             work.audit(user.client_id, principal, "user.export", f"user:{user.external_id}")
-        return Lines.of(self._lines(user, {"key": keys, "membership": seats, "ban": bans}))
+        return Lines.of(
+            self._lines(user, {"key": keys, "membership": seats, "ban": bans, "file": files})
+        )
 
     async def _lines(
         self, user: User, small: dict[str, list[dict[str, Any]]]

@@ -56,6 +56,9 @@ update room_event e set
   data = case when e.data is null then null else
     e.data
     || case when e.data ->> 'user_id' = :name then '{"user_id": null}'::jsonb else '{}' end
+    -- An emoji may be a short name of one's own making.
+    || case when e.data ->> 'user_id' = :name and e.type = 'reaction.changed'
+         then '{"emoji": ""}'::jsonb else '{}' end
     || case when e.data -> 'user_ids' ? cast(:name as text)
          then jsonb_build_object('user_ids', (e.data -> 'user_ids') - cast(:name as text))
          else '{}' end
@@ -73,7 +76,9 @@ where client_id = :client and id = any (:rooms) and (created_by = :name or assig
 """)
 OUTBOX: Final = text("""
 update outbox set
-  data = case when data ->> 'user_id' = :name then data || '{"user_id": null}' else data end,
+  data = case when data ->> 'user_id' <> :name then data
+    when type = 'reaction.changed' then data || '{"user_id": null, "emoji": "", "counts": {}}'
+    when data ->> 'user_id' = :name then data || '{"user_id": null}' else data end,
   actor_id = case when actor_type = 'user' and actor_id = :name then null else actor_id end
 where client_id = :client
   and (data ->> 'user_id' = :name or (actor_type = 'user' and actor_id = :name))

@@ -49,6 +49,11 @@ from message where client_id = :client and room_id = any (:rooms) and sender_key
   and (cast(:room as uuid) is null or (room_id, seq) > (:room, :seq))
 order by room_id, seq limit :limit
 """)
+_FILES: Final = text("""
+select id as file_id, name, content_type, size, encode(sha256, 'base64') as sha256, state, width,
+  height, created_at
+from file where client_id = :client and uploader_id = :user order by created_at, id
+""")
 _SEATS: Final = text("""
 select m.room_id, r.type as room_type, r.title, m.role, m.joined_at, m.read_seq, m.is_muted,
   m.is_favorite, m.notification_level, m.marked_unread, m.muted_until, m.last_sent_at
@@ -271,6 +276,11 @@ class PrivacyRepository:
 
     async def seats(self, client_id: UUID, user_id: UUID) -> list[dict[str, Any]]:
         found = await self._session.execute(_SEATS, {"client": client_id, "user": user_id})
+        return [dict(row) for row in found.mappings()]
+
+    async def files(self, client_id: UUID, user_id: UUID) -> list[dict[str, Any]]:
+        """Read what a person uploaded, without the contents."""
+        found = await self._session.execute(_FILES, {"client": client_id, "user": user_id})
         return [dict(row) for row in found.mappings()]
 
     async def reactions(

@@ -38,6 +38,8 @@ class Receiver(Protocol):
     def on_closing(self, closing: Closing) -> None: ...
     def on_changes(self, changes: Changes) -> None: ...
     def on_typing(self, origin: bytes, room_id: UUID, report: bytes) -> None: ...
+    def on_ask(self, origin: bytes, room_id: UUID, question: bytes) -> None: ...
+    def on_answer(self, answer: bytes) -> None: ...
 
 
 @dataclass(slots=True)
@@ -112,9 +114,16 @@ class Bus:
 
     def report_typing(self, room_id: UUID, report: bytes) -> None:
         """Tell the other nodes that show a room about who types there."""
-        self.publisher.put(
-            self._room(room_id), self.publisher.seal.close(Kind.TYPING, room_id.bytes, report)
-        )
+        self._put(Kind.TYPING, room_id, report)
+
+    def ask(self, room_id: UUID, question: bytes) -> None:
+        """Ask the other nodes that show a room."""
+        self._put(Kind.ASK, room_id, question)
+
+    def answer(self, origin: bytes, answer: bytes) -> None:
+        """Answer the node that asked."""
+        channel = f"{self._prefix}:n:{origin.hex()}"
+        self.publisher.put(channel, self.publisher.seal.close(Kind.ANSWER, NO_TARGET, answer))
 
     def retain_room(self, room_id: UUID) -> None:
         self._channels.retain(self._room(room_id))
@@ -136,6 +145,10 @@ class Bus:
 
     async def confirm_rooms(self, room_ids: Iterable[UUID]) -> bool:
         return await self._confirm({self._room(room_id) for room_id in room_ids})
+
+    def _put(self, kind: Kind, room_id: UUID, body: bytes) -> None:
+        sealed = self.publisher.seal.close(kind, room_id.bytes, body)
+        self.publisher.put(self._room(room_id), sealed)
 
     def _room(self, room_id: UUID) -> str:
         return f"{self._prefix}:r{bucket(room_id)}"
@@ -324,5 +337,9 @@ def _hand_on(receiver: Receiver, opened: Opened, only: UUID | None) -> None:
         receiver.on_closing(envelope.read_closing(body))
     elif opened.kind is Kind.TYPING:
         receiver.on_typing(opened.origin, opened.target, body)
+    elif opened.kind is Kind.ASK:
+        receiver.on_ask(opened.origin, opened.target, body)
+    elif opened.kind is Kind.ANSWER:
+        receiver.on_answer(body)
     else:
         receiver.on_changes(envelope.read_changes(opened.kind, body))

@@ -14,6 +14,7 @@ from chatserver.kernel.principal import Principal
 from chatserver.realtime.admission import Admission
 from chatserver.realtime.bus import Bus
 from chatserver.realtime.current import current
+from chatserver.realtime.deliveries import Deliveries
 from chatserver.realtime.drain import drain
 from chatserver.realtime.entrance import Entrance
 from chatserver.realtime.expiry import look_at
@@ -47,8 +48,7 @@ class Realtime:
     `views`: which facts `/rooms` and the other partial namespaces see; `/chat`, the first of
     `namespaces`' whole view, sees all with a seq. `store`: where what a dropped socket had seen is
     kept for its return; without it no client recovers, and nobody is present. `start` before the
-    first request, `stop` while
-    requests can still be answered.
+    first request, `stop` while requests can still be answered.
     """
 
     def __init__(  # noqa: PLR0913 - the one place where the parts meet
@@ -110,11 +110,11 @@ class Realtime:
         self._store = store
         self._tracker = Tracker(node_id)
         self.tips = Tips(recovery=self.recovery, namespace=views.whole, clock=clock)
-        self.typists = Typists(
-            self.hub, namespace=views.whole, send=self.bus.report_typing, clock=clock
-        )
-        self.recovery.spoke = self.typists.spoke
-        self.on_typing = self.typists.hear
+        self.typists = Typists(self.hub, views.whole, send=self.bus.report_typing, clock=clock)
+        self.recovery.spoke, self.on_typing = self.typists.spoke, self.typists.hear
+        self.deliveries = Deliveries(node_id, self.hub, self.bus, clock)
+        self.recovery.delivered = self.deliveries.note
+        self.on_ask, self.on_answer = self.deliveries.on_ask, self.deliveries.on_answer
         self.presence = None if store is None else Presence(store)
         self.watchers = None if self.presence is None else Watchers(self.presence, clock)
         self._clock = clock

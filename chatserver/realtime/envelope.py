@@ -43,6 +43,8 @@ class Kind(IntEnum):
     HELLO = 7
     WELCOME = 8
     TYPING = 9
+    ASK = 10
+    ANSWER = 11
 
 
 class ForgedError(Exception):

@@ -54,6 +54,7 @@ class Recovery:
         self.tick = 0
         self.shown: Callable[[Committed], None] = lambda _: None
         self.spoke: Callable[[Committed], None] = lambda _: None
+        self.delivered: Callable[[Committed, int], None] = lambda _, __: None
         # Makes sure that the node hears of a room from now on, and of what it missed until then.
         self.follow: Callable[[list[UUID]], Coroutine[Any, Any, None]] | None = None
         self._end = end
@@ -120,11 +121,18 @@ class Recovery:
         for listener in self._local(effect.entered):
             self._note(listener, stream.room_id, fact.seq, entered=True)
             self.hub.enter(listener, stream)
-        yield from self.fanout.show(
-            fact, self.views.of(fact), lambda namespace: in_room(stream, namespace)
-        )
+        written = 0
+
+        def recipients(namespace: str) -> list[Connection]:
+            nonlocal written
+            found = in_room(stream, namespace)
+            written += len(found)
+            return found
+
+        yield from self.fanout.show(fact, self.views.of(fact), recipients)
         self.shown(fact)
         self.spoke(fact)
+        self.delivered(fact, written)
         for listener in self._local(effect.left):
             self._note(listener, stream.room_id, fact.seq, entered=False)
             self.hub.leave(listener, stream.room_id)

@@ -33,6 +33,9 @@ class Running:
     async def stop_typing(self, room_id: UUID) -> None:
         self._engine().typists.stop(current(), room_id)
 
+    async def delivered(self, room_id: UUID, seq: int) -> list[dict[str, Any]]:
+        return await self._engine().deliveries.find(room_id, seq)
+
     async def set_presence(self, status: str) -> None:
         await self._engine().set_presence(status)
 

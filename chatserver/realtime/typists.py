@@ -85,8 +85,8 @@ class Typists:
     def __init__(
         self,
         hub: Hub,
-        *,
         namespace: str,
+        *,
         send: Callable[[UUID, bytes], None],
         clock: Clock,
         timings: Timings = ANNOUNCED,

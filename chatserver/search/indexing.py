@@ -1,6 +1,7 @@
 """How messages become findable: one process follows the log, and no send waits for it."""
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Final, Protocol
 from uuid import UUID
@@ -33,7 +34,8 @@ with place as (
   from search_progress
 ), given as (
   select coalesce(cast(:at as timestamptz), p.at) as at,
-    coalesce(cast(:room as uuid), p.room_id) as room_id, coalesce(cast(:seq as bigint), p.seq) as seq
+    coalesce(cast(:room as uuid), p.room_id) as room_id,
+    coalesce(cast(:seq as bigint), p.seq) as seq
   from place p
 )
 select e.created_at, e.room_id, e.seq, e.type, e.message_id
@@ -50,6 +52,14 @@ where m.id = any (:ids) and m.content <> '' and m.deleted_at is null
 on conflict (message_id) do update set search = excluded.search
 where message_search.search is distinct from excluded.search
 """)
+# Most facts are seen several times, by looking back: what is there already costs no more than that.
+_PUT_MISSING: Final = text(
+    _PUT.text.replace(
+        "and m.deleted_at is null",
+        "and m.deleted_at is null"
+        " and not exists (select from message_search s where s.message_id = m.id)",
+    )
+)
 _DROP: Final = text("""
 delete from message_search s using message m
 where s.message_id = any (:ids) and m.id = s.message_id
@@ -58,7 +68,7 @@ where s.message_id = any (:ids) and m.id = s.message_id
 # An erasure overwrites many messages and tells of them by one fact.
 _DROP_ERASED: Final = text("""
 delete from message_search s using message m
-where m.room_id = any (:rooms) and m.sender_key = 'erased' and s.message_id = m.id
+where m.room_id = any (:ids) and m.sender_key = 'erased' and s.message_id = m.id
 """)
 _PASS: Final = text(
     "update search_progress set at = :at, room_id = :room, seq = :seq"
@@ -68,7 +78,13 @@ _OF_CLIENT: Final = text(
     "select id from message where client_id = :client and (cast(:after as uuid) is null"
     " or id > :after) order by id limit :limit"
 )
-_CHANGING: Final = frozenset({"message.created", "message.updated", "message.deleted"})
+# What is done about facts, by type, in this order: what was deleted after all is dropped last.
+_DONE: Final = {
+    "message.created": _PUT_MISSING,
+    "message.updated": _PUT,
+    "message.deleted": _DROP,
+    "messages.erased": _DROP_ERASED,
+}
 
 
 class Leads(Protocol):
@@ -100,13 +116,13 @@ class Indexer:
                 facts = list(await session.execute(_NEXT, asked))
                 if not facts:
                     return looked_at
-                ids = {fact.message_id for fact in facts if fact.type in _CHANGING}
-                if ids:
-                    await session.execute(_PUT, {"ids": list(ids)})
-                    await session.execute(_DROP, {"ids": list(ids)})
-                erased = {fact.room_id for fact in facts if fact.type == "messages.erased"}
-                if erased:
-                    await session.execute(_DROP_ERASED, {"rooms": list(erased)})
+                about: dict[str, set[UUID]] = defaultdict(set)
+                for fact in facts:
+                    erased = fact.type == "messages.erased"
+                    about[fact.type].add(fact.room_id if erased else fact.message_id)
+                for kind, statement in _DONE.items():
+                    if about[kind]:
+                        await session.execute(statement, {"ids": list(about[kind])})
                 last = facts[-1]
                 place = (last.created_at, last.room_id, last.seq)
                 await session.execute(

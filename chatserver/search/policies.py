@@ -22,7 +22,7 @@ _PREFIX: Final = re.compile(r"(\w+)\*")
 _DAY_S: Final = 86_400
 _SPAN: Final = 32
 # Days, and then spans of 32 days, that are looked through one after the other, the newest first.
-_DAYS: Final = (2, 2, 4, 8, 16)
+_DAYS: Final = (1, 1, 2, 4, 8, 16)
 _SPANS: Final = (1, 2, 4, 8, 16, 32, 64)
 
 
@@ -64,10 +64,6 @@ class Lexemes:
     def __init__(self, client_id: UUID) -> None:
         self._client_id = client_id
         self._client = _md5(str(client_id))[:8]
-
-    @property
-    def client(self) -> str:
-        return f"\x01c{self._client}"
 
     @property
     def attachment(self) -> str:
@@ -112,13 +108,3 @@ def any_of(lexemes: Sequence[str]) -> str:
 def _md5(text: str) -> str:
     # Only to be short and evenly spread, and PostgreSQL has it, too.
     return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
-
-
-# PostgreSQL's own, in every version from 15 on. Chinese, Japanese and Thai need `simple`, which
-# knows no words inside of a run of their characters.
-LANGUAGES: Final = (
-    "simple", "arabic", "armenian", "basque", "catalan", "danish", "dutch", "english", "finnish",
-    "french", "german", "greek", "hindi", "hungarian", "indonesian", "irish", "italian",
-    "lithuanian", "nepali", "norwegian", "portuguese", "romanian", "russian", "serbian", "spanish",
-    "swedish", "tamil", "turkish", "yiddish",
-)  # fmt: skip

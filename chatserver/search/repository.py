@@ -31,33 +31,32 @@ START, STOP, LESS = "\x02", "\x03", "\x04"
 # public channel is read by everyone, but looked through only when it is named.
 SEARCH: Final = """
 with hit as materialized (
-  select s.message_id, s.room_id, s.seq, s.created_at, s.search from message_search s
+  select s.message_id, s.room_id, s.seq, s.created_at from message_search s
   where s.search @@ $1::text::tsquery and s.client_id = $2
     and ($3::timestamptz is null or s.created_at >= $3)
     and (s.created_at, s.message_id) < ($4::timestamptz, $5::uuid)
     and ($6::uuid is null or s.room_id = $6)
   limit $7
 ), newest as (
-  select h.message_id, h.created_at, h.search
+  select h.message_id, h.created_at
   from hit h
   join room r on r.id = h.room_id and r.client_id = $2 and r.deleted_at is null
     and h.seq >= r.min_seq
   left join member x on x.room_id = h.room_id and x.user_id = $8
-  where exists (
-      select from message m where m.id = h.message_id and m.deleted_at is null
-        and ($11::text is null or m.sender_id = $11))
-    and ($8::uuid is null or h.seq >= x.min_seq
-      or (x.user_id is null and r.type = 'channel' and $6::uuid is not null))
+  where ($8::uuid is null or h.seq >= x.min_seq
+    or (x.user_id is null and r.type = 'channel' and $6::uuid is not null))
   order by h.created_at desc, h.message_id desc limit $9
 )
-select k.looked_at, n.message_id, n.created_at,
-  ts_rank_cd(n.search, $10::text::tsquery, 1)::float8 as score
+select k.looked_at, n.message_id, n.created_at, (
+    select ts_rank_cd(s.search, $10::text::tsquery, 1)::float8 from message_search s
+    where s.message_id = n.message_id) as score
 from (select count(*) as looked_at from hit) k left join newest n on true
 """
 _SHOW: Final = f"""
 select {MESSAGE}, ts_headline($3::text::regconfig,
     translate(left(m.content, 20000), $5, $6), $2::text::tsquery, $4) as headline
 from message m where m.id = any ($1) and m.deleted_at is null
+  and ($7::text is null or m.sender_id = $7)
 """  # noqa: S608 - constants of this file
 _OPTIONS: Final = f"StartSel={START}, StopSel={STOP}, MaxWords=40, MinWords=20, ShortWord=0"
 _ROOMS: Final = "select room_id from member where user_id = $1 limit $2"
@@ -88,7 +87,6 @@ class Look:
     before: tuple[datetime, UUID]
     room_id: UUID | None
     reader: UUID | None
-    sender: str | None
 
 
 class SearchRepository:
@@ -122,11 +120,18 @@ class SearchRepository:
         return rows[0]["looked_at"], found
 
     async def show(
-        self, ids: Sequence[UUID], *, words: str, language: str
+        self, ids: Sequence[UUID], *, words: str, language: str, sender: str | None
     ) -> dict[UUID, tuple[dict[str, Any], str]]:
         """Read messages, each with its best part, whose matches stand between marks."""
         rows = await self._fetch(
-            _SHOW, list(ids), words, language, _OPTIONS, f"<{START}{STOP}{LESS}", LESS
+            _SHOW,
+            list(ids),
+            words,
+            language,
+            _OPTIONS,
+            f"<{START}{STOP}{LESS}",
+            LESS,
+            sender,
         )
         return {row["m_id"]: (message_of(row), row["headline"].replace(LESS, "<")) for row in rows}
 
@@ -147,5 +152,4 @@ def values_of(look: Look, *, most: int, wanted: int) -> tuple[object, ...]:
         look.reader,
         wanted,
         look.words,
-        look.sender,
     )

@@ -64,7 +64,7 @@ class SearchService:
         left = found if place.after is None else [it for it in found if key(it) > place.after]
         page = left[: command.limit]
         shown = await self._repository.show(
-            [it.message_id for it in page], words=words, language=language
+            [it.message_id for it in page], words=words, language=language, sender=command.sender_id
         )
         items = [
             Hit(
@@ -97,7 +97,8 @@ class SearchService:
         scope = await self._scope(principal, command, lexemes)
         if scope is None:
             return []
-        query = f"({words})&{scope}"
+        is_narrow = bool(scope)
+        query = "&".join([f"({words})", *scope])
         look = Look(
             client_id=principal.client_id,
             query=query,
@@ -106,13 +107,17 @@ class SearchService:
             before=before,
             room_id=command.room_id,
             reader=principal.user_id if principal.is_user else None,
-            sender=command.sender_id,
         )
-        looked_at, found = await self._repository.look(look, most=FEW + 1, wanted=RANKED)
-        if looked_at <= FEW:
-            return found
-        found = []
-        for window in lexemes.windows(before[0], command.from_):
+        # Within few rooms there is rarely more to look at; of a whole client the last two days may
+        # do for a common word. After that it pays to know whether the word is a rare one.
+        found: list[Found] = []
+        for tried, window in enumerate(lexemes.windows(before[0], command.from_)):
+            if tried == (0 if is_narrow else 2):
+                looked_at, all_of_it = await self._repository.look(
+                    look, most=FEW + 1, wanted=RANKED
+                )
+                if looked_at <= FEW:
+                    return all_of_it
             _, more = await self._repository.look(
                 replace(look, query=f"{query}&{any_of(window)}"),
                 most=MOST,
@@ -125,9 +130,9 @@ class SearchService:
 
     async def _scope(
         self, principal: Principal, command: SearchMessages, lexemes: Lexemes
-    ) -> str | None:
-        """Write what beside the words must be there; None: the caller is in no room."""
-        scope = [any_of([lexemes.client])]
+    ) -> list[str] | None:
+        """Tell what beside the words must be there; None: the caller is in no room."""
+        scope = []
         if command.room_id is not None:
             scope = [any_of([lexemes.room(command.room_id)])]
         elif principal.is_user:
@@ -141,7 +146,7 @@ class SearchService:
         if command.has_attachment is not None:
             sign = "" if command.has_attachment else "!"
             scope.append(sign + any_of([lexemes.attachment]))
-        return "&".join(scope)
+        return scope
 
     def _place(self, principal: Principal, command: SearchMessages, now: datetime) -> "_Place":
         if command.cursor is None:

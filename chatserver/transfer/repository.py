@@ -1,7 +1,7 @@
 """The statements of export and import: set-based, so that a million rows are a few thousand."""
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 from uuid import UUID
 
 import orjson
@@ -10,13 +10,16 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from chatserver.kernel.ids import uuid7
 
+Row: TypeAlias = dict[str, Any]
+
 # As `chat_store` writes them; what differs is who decides about the places.
 _MESSAGES: Final = text("""
 insert into message (id, client_id, room_id, seq, msg_no, sender, sender_id, sender_key,
   client_msg_id, body_hash, content, status, partial_content, error_message, context, reply_to,
   thread_id, reply_count, attachments, mentions, details, silent, pinned, pinned_at, version,
   changed_seq, reactions, edited_at, deleted_at, created_at)
-select id, :client, :room, seq, msg_no, sender, sender_id, sender_key, client_msg_id,
+select id, cast(:client as uuid), cast(:room as uuid), seq, msg_no, sender, sender_id,
+  sender_key, client_msg_id,
   decode(hash, 'hex'), content, status, partial_content, error_message,
   nullif(context, 'null'::jsonb), reply_to, thread_id, reply_count, attachments, mentions, details,
   silent, pinned, pinned_at, version, changed_seq, '[]', edited_at, deleted_at, created_at
@@ -29,7 +32,7 @@ from jsonb_to_recordset(cast(:rows as jsonb)) as r (id uuid, seq bigint, msg_no 
 """)
 _MENTIONS: Final = text("""
 insert into mention (room_id, target, seq, client_id)
-select distinct :room, t.target, r.seq, :client
+select distinct cast(:room as uuid), t.target, r.seq, cast(:client as uuid)
 from jsonb_to_recordset(cast(:rows as jsonb)) as r (seq bigint, mentions jsonb, silent boolean)
 cross join lateral jsonb_array_elements_text(r.mentions) t (target)
 where not r.silent and length(t.target) <= 128
@@ -38,18 +41,20 @@ on conflict do nothing
 _EVENTS: Final = text("""
 insert into room_event (room_id, seq, client_id, id, type, actor_type, actor_id, message_id, data,
   created_at)
-select :room, seq, :client, id, type, actor_type, actor_id, message_id,
+select cast(:room as uuid), seq, cast(:client as uuid), id, type, actor_type, actor_id,
+  message_id,
   nullif(data, 'null'::jsonb), created_at
 from jsonb_to_recordset(cast(:rows as jsonb)) as r (seq bigint, id uuid, type text, actor_type text,
   actor_id text, message_id uuid, data jsonb, created_at timestamptz)
 """)
 _REACTIONS: Final = text("""
 insert into reaction (message_id, user_id, emoji, client_id, created_at)
-select m.id, u.id, r.emoji, :client, coalesce(r.created_at, clock_timestamp())
+select m.id, u.id, r.emoji, cast(:client as uuid), coalesce(r.created_at, clock_timestamp())
 from jsonb_to_recordset(cast(:rows as jsonb)) as r (message_id uuid, user_id text, emoji text,
   created_at timestamptz)
-join message m on m.client_id = :client and m.room_id = :room and m.id = r.message_id
-join app_user u on u.client_id = :client and u.external_id = r.user_id
+join message m on m.id = r.message_id and m.client_id = cast(:client as uuid)
+  and m.room_id = cast(:room as uuid)
+join app_user u on u.client_id = cast(:client as uuid) and u.external_id = r.user_id
 on conflict do nothing returning message_id
 """)
 _COUNT_REACTIONS: Final = text("""
@@ -63,14 +68,16 @@ where m.client_id = :client and m.id = any (:ids)
 _MEMBERS: Final = text("""
 insert into member (room_id, user_id, client_id, role, joined_at, joined_seq, min_seq, read_seq,
   read_msg_no, is_muted, is_favorite, notification_level)
-select :room, u.id, :client, r.role, coalesce(r.joined_at, clock_timestamp()), r.joined_seq,
+select cast(:room as uuid), u.id, cast(:client as uuid), r.role,
+  coalesce(r.joined_at, clock_timestamp()),
+  r.joined_seq,
   r.min_seq, coalesce(r.read_seq, o.last_seq), coalesce(r.read_msg_no, o.msg_no), r.is_muted,
   r.is_favorite, r.notification_level
 from jsonb_to_recordset(cast(:rows as jsonb)) as r (user_id text, role text, joined_at timestamptz,
   joined_seq bigint, min_seq bigint, read_seq bigint, read_msg_no bigint, is_muted boolean,
   is_favorite boolean, notification_level text)
-join app_user u on u.client_id = :client and u.external_id = r.user_id
-join room o on o.id = :room and o.client_id = :client
+join app_user u on u.client_id = cast(:client as uuid) and u.external_id = r.user_id
+join room o on o.id = cast(:room as uuid) and o.client_id = cast(:client as uuid)
 on conflict (room_id, user_id) do nothing returning user_id
 """)
 _SEATED: Final = (
@@ -87,7 +94,7 @@ _SEATED: Final = (
 )
 _USERS: Final = text("""
 insert into app_user (id, client_id, external_id, display_name, avatar_url, details, created_at)
-select id, :client, user_id, display_name, avatar_url, details,
+select id, cast(:client as uuid), user_id, display_name, avatar_url, details,
   coalesce(created_at, clock_timestamp())
 from jsonb_to_recordset(cast(:rows as jsonb)) as r (id uuid, user_id text, display_name text,
   avatar_url text, details jsonb, created_at timestamptz)
@@ -99,7 +106,8 @@ _USER_IDS: Final = text(
 _ROOM: Final = text("""
 insert into room (id, client_id, type, title, external_id, history, details, is_active, epoch,
   min_seq, last_seq, members_count, created_by, created_at, updated_at, deactivation_check_at)
-values (:id, :client, :type, :title, :external_id, :history, cast(:details as jsonb), cast(:is_active as boolean), 1,
+values (:id, :client, :type, :title, :external_id, :history, cast(:details as jsonb),
+  cast(:is_active as boolean), 1,
   cast(:min_seq as bigint), cast(:min_seq as bigint) - 1, 0, :created_by,
   coalesce(cast(:created_at as timestamptz), clock_timestamp()),
   coalesce(cast(:created_at as timestamptz), clock_timestamp()),
@@ -114,7 +122,8 @@ _BY_NAME: Final = text(
 )
 # The epoch rises when a log changes that somebody may have read.
 _MOVE: Final = text("""
-update room set last_seq = greatest(last_seq, cast(:last_seq as bigint)), msg_no = greatest(msg_no, cast(:msg_no as bigint)),
+update room set last_seq = greatest(last_seq, cast(:last_seq as bigint)),
+  msg_no = greatest(msg_no, cast(:msg_no as bigint)),
   last_activity_at = case when last_seq < min_seq
     then coalesce(cast(:at as timestamptz), last_activity_at)
     else greatest(last_activity_at, cast(:at as timestamptz)) end,
@@ -156,7 +165,7 @@ class ImportRepository:
 
     async def user_ids(self, names: Sequence[str]) -> dict[str, UUID]:
         """Give server ids by external id, making who is unknown."""
-        plain = {"display_name": None, "avatar_url": None, "details": {}, "created_at": None}
+        plain: Row = {"display_name": None, "avatar_url": None, "details": {}, "created_at": None}
         if names:
             await self.users([{"user_id": name, **plain} for name in names])
         found = await self._session.execute(_USER_IDS, self._of(names=list(names)))

@@ -1,28 +1,21 @@
-"""A client's conversations as lines, out and in again: with their ids, their places, their times."""
+"""Lines taken in: with their ids, their places, their times, and nothing that follows from them."""
 
 import hashlib
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, TypeAlias, TypeVar
 from uuid import UUID, uuid5
 
-import orjson
-from pydantic import ValidationError
-
-from chatserver.infra.staging import Line, Staging
+from chatserver.infra.staging import Staging
 from chatserver.infra.unit_of_work import UnitOfWork
-from chatserver.kernel import content
-from chatserver.kernel.errors import PayloadInvalidError
 from chatserver.kernel.ids import uuid7
 from chatserver.kernel.opening import Open
-from chatserver.kernel.wire import EXTERNAL_ID
-from chatserver.transfer.errors import LineConflictError, LineInvalidError
-from chatserver.transfer.repository import ExportRepository, ImportRepository
+from chatserver.transfer import policies
+from chatserver.transfer.errors import LineConflictError
+from chatserver.transfer.repository import ImportRepository
 from chatserver.transfer.schemas import (
-    LINES,
-    VERSION,
     Counted,
     EventLine,
     MemberLine,
@@ -30,96 +23,17 @@ from chatserver.transfer.schemas import (
     ReactionLine,
     RoomLine,
     UserLine,
-    moment,
 )
-from chatserver.transfer.schemas import Line as AnyLine
 
-PAGE: Final = 500
 CHUNK: Final = 500
-LONGEST_LINE: Final = 1 << 20
 LONGEST_ID: Final = 64
-_EXTERNAL: Final = re.compile(EXTERNAL_ID)
 _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _SYSTEM: Final = re.compile(r"system:[A-Za-z0-9._:-]{1,150}")
-USERS, ROOM, MESSAGE, EVENT, REACTION, MEMBER = range(6)
-
 Progress: TypeAlias = Callable[[int], None]
 # Makes messages findable, in the transaction that they come in with.
 Index: TypeAlias = Callable[[UnitOfWork, list[UUID]], Awaitable[None]]
 Row: TypeAlias = dict[str, Any]
 Each = TypeVar("Each")
-
-
-class Export:
-    """Reads page by page: what is sent meanwhile is not in it, what is there is whole."""
-
-    def __init__(self, open_work: Open[UnitOfWork], client_id: UUID) -> None:
-        self._open_work = open_work
-        self._client_id = client_id
-
-    async def total(self) -> int:
-        """Count the facts that will be written, for whoever shows how far it is."""
-        async with self._open_work() as work:
-            return await ExportRepository(work.session, self._client_id).total()
-
-    async def lines(self, slug: str) -> AsyncIterator[bytes]:
-        yield _line("export", {"version": VERSION, "client": slug})
-        async for user in self._paged(
-            lambda pages, after: pages.users(after, PAGE), lambda row: row.pop("id")
-        ):
-            yield _line("user", user)
-        async for room in self._paged(
-            lambda pages, after: pages.rooms(after, PAGE), lambda row: row["id"]
-        ):
-            last_seq: int = room.pop("last_seq")
-            yield _line("room", room)
-            async for line in self._room(room["id"], last_seq):
-                yield line
-
-    async def _room(self, room_id: UUID, last_seq: int) -> AsyncIterator[bytes]:
-        after = 0
-        while True:
-            async with self._open_work() as work:
-                pages = ExportRepository(work.session, self._client_id)
-                messages = await pages.messages(room_id, after, last_seq, PAGE)
-                reactions = await pages.reactions(room_id, after, last_seq, PAGE)
-            for message in messages:
-                yield _line("message", message)
-            for reaction in reactions:
-                reaction.pop("seq")
-                yield _line("reaction", reaction)
-            if len(messages) < PAGE:
-                break
-            after = messages[-1]["seq"]
-        after = 0
-        while True:
-            async with self._open_work() as work:
-                pages = ExportRepository(work.session, self._client_id)
-                events = await pages.events(room_id, after, last_seq, PAGE)
-            for event in events:
-                yield _line("event", event)
-            if len(events) < PAGE:
-                break
-            after = events[-1]["seq"]
-        async for member in self._paged(
-            lambda pages, after: pages.members(room_id, after, PAGE), lambda row: row.pop("id")
-        ):
-            yield _line("member", member)
-
-    async def _paged(
-        self,
-        read: Callable[[ExportRepository, UUID | None], Awaitable[list[Row]]],
-        key: Callable[[Row], UUID],
-    ) -> AsyncIterator[Row]:
-        after: UUID | None = None
-        while True:
-            async with self._open_work() as work:
-                page = await read(ExportRepository(work.session, self._client_id), after)
-            for row in page:
-                after = key(row)
-                yield row
-            if len(page) < PAGE:
-                return
 
 
 @dataclass(slots=True)
@@ -150,9 +64,9 @@ class Import:
             progress(len(raw))
             if not raw.strip():
                 continue
-            line = _parsed(number, raw)
+            line = policies.parsed(number, raw)
             if line is not None:
-                staging.add(_placed(number, raw, line))
+                staging.add(policies.placed(number, raw, line))
                 staged += 1
         staging.seal()
         return staged
@@ -163,7 +77,7 @@ class Import:
         Raises:
             LineConflictError: something else has an id or a place; what came before is stored.
         """
-        for chunk in _chunks(staging.lines("", USERS)):
+        for chunk in _chunks(staging.lines("", policies.USERS)):
             async with self._open_work() as work:
                 users = [_as(UserLine, raw) for _, raw in chunk]
                 made = await self._tables(work).users([_user(user) for user in users])
@@ -176,21 +90,23 @@ class Import:
         return self.counted
 
     async def _room(self, staging: Staging, group: str, progress: Progress) -> None:
-        described = [(number, _as(RoomLine, raw)) for number, raw in staging.lines(group, ROOM)]
+        described = [
+            (number, _as(RoomLine, raw)) for number, raw in staging.lines(group, policies.ROOM)
+        ]
         number, line = described[0] if described else (0, RoomLine(type="room", id=group))
         target = await self._target(number, line)
         progress(len(described))
         for kind, apply in (
-            (MESSAGE, self._messages),
-            (EVENT, self._events),
-            (REACTION, self._reactions),
+            (policies.MESSAGE, self._messages),
+            (policies.EVENT, self._events),
+            (policies.REACTION, self._reactions),
         ):
             for chunk in _chunks(staging.lines(group, kind)):
                 await apply(target, chunk)
                 progress(len(chunk))
         await self._fill(target)
         # Last, since whoever has no pointer of his own has read it all.
-        for chunk in _chunks(staging.lines(group, MEMBER)):
+        for chunk in _chunks(staging.lines(group, policies.MEMBER)):
             await self._members(target, chunk)
             progress(len(chunk))
 
@@ -199,7 +115,7 @@ class Import:
             tables = self._tables(work)
             name = line.external_id
             is_ours = _UUID.fullmatch(line.id) is not None
-            if name is None and not is_ours and _EXTERNAL.fullmatch(line.id):
+            if name is None and not is_ours and policies.EXTERNAL.fullmatch(line.id):
                 name = line.id
             room_id = UUID(line.id) if is_ours else uuid5(self._client_id, f"room:{line.id}")
             known = await tables.lock(room_id)
@@ -418,48 +334,6 @@ class Import:
         return ImportRepository(work.session, self._client_id)
 
 
-def _parsed(number: int, raw: bytes) -> AnyLine | None:
-    if len(raw) > LONGEST_LINE:
-        raise LineInvalidError.at(number, f"has more than {LONGEST_LINE} bytes")
-    try:
-        value = content.parse(raw)
-    except PayloadInvalidError as error:
-        raise LineInvalidError.at(number, error.message) from error
-    if not isinstance(value, dict):
-        raise LineInvalidError.at(number, "is no JSON object")
-    if value.get("type") == "export":
-        if value.get("version") != VERSION:
-            raise LineInvalidError.at(number, "is of a version that this one can't read")
-        return None
-    model = LINES.get(str(value.get("type")))
-    if model is None:
-        raise LineInvalidError.at(number, f"`type` must be one of {', '.join(LINES)}")
-    try:
-        line = model.model_validate(value)
-    except ValidationError as error:
-        found = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        field = ".".join(map(str, found["loc"]))
-        raise LineInvalidError.at(number, f"{field}: {found['msg']}") from None
-    if isinstance(line, MessageLine) and line.sender == "user" and line.sender_id is not None:
-        if _EXTERNAL.fullmatch(line.sender_id) is None:
-            raise LineInvalidError.at(number, "sender_id: is no name of a user")
-    return line
-
-
-def _placed(number: int, raw: bytes, line: AnyLine) -> Line:
-    if isinstance(line, UserLine):
-        return Line("", USERS, number, raw)
-    if isinstance(line, RoomLine):
-        return Line(line.id, ROOM, number, raw)
-    if isinstance(line, MemberLine):
-        return Line(line.room_id, MEMBER, number, raw)
-    if isinstance(line, ReactionLine):
-        return Line(line.room_id, REACTION, number, raw, at=moment(line.created_at))
-    if isinstance(line, EventLine):
-        return Line(line.room_id, EVENT, number, raw, seq=line.seq)
-    return Line(line.room_id, MESSAGE, number, raw, seq=line.seq, at=moment(line.created_at))
-
-
 Model = TypeVar("Model", UserLine, RoomLine, MemberLine, MessageLine, EventLine, ReactionLine)
 
 
@@ -493,14 +367,3 @@ def _created(row: Row) -> Row:
         "data": None,
         "created_at": row["created_at"],
     }
-
-
-def _line(kind: str, members: Row) -> bytes:
-    return orjson.dumps({"type": kind, **members}, default=_plain) + b"\n"
-
-
-def _plain(value: object) -> str:
-    # asyncpg's ids are a subclass of UUID, which orjson does not take for one.
-    if isinstance(value, UUID):
-        return str(value)
-    raise TypeError(type(value).__name__)

@@ -8,9 +8,10 @@ import structlog
 from aiohttp import ClientError, ClientSession, ClientTimeout, UnixConnector, web
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
-from prometheus_client.metrics_core import CounterMetricFamily, Metric
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.parser import text_string_to_metric_families
 
+from chatserver.infra.storage import Standing
 from chatserver.transport.answers import QUIET
 from chatserver.transport.forwarding import HOP, UNIX, Forwarded
 
@@ -48,6 +49,21 @@ class CommandMetrics:
     def committed(self, size: int, seconds: float) -> None:
         self._batch.observe(size)
         self._commit.observe(seconds)
+
+
+class StorageMetrics:
+    """Whether files can be stored."""
+
+    def __init__(self, standing: Standing, registry: CollectorRegistry) -> None:
+        self._standing = standing
+        registry.register(self)
+
+    def collect(self) -> Iterator[Metric]:
+        yield GaugeMetricFamily(
+            "chatserver_storage_healthy",
+            "Whether the store of files answered when it was last asked.",
+            value=float(self._standing.is_up),
+        )
 
 
 class ForwardMetrics:

@@ -80,6 +80,9 @@ class StoredDoor:
         except ObjectMissingError as error:
             raise RouteNotFoundError("There is no such file any more.") from error
         await response.prepare(request)
+        if request.method == hdrs.METH_HEAD:
+            await response.write_eof()
+            return response
         async with asyncio.timeout(SLACK_S + found.size / LEAST_PER_S):
             await response.write(first)
             async for chunk in chunks:

@@ -11,6 +11,7 @@ from chatserver.chat.reads import ReadNotices, ReadService
 from chatserver.chat.repository import ChatLog, ChatRepository
 from chatserver.chat.service import Announcer, Attachments, ChatService
 from chatserver.chat.snapshots import SnapshotService
+from chatserver.chat.traces import TraceService
 from chatserver.chat.writer import MessageWriter
 from chatserver.infra.cursors import CursorSeal
 from chatserver.infra.database import OneSession
@@ -80,6 +81,8 @@ class Conversation:
             generation=core.generation,
             clock=utc_now,
         )
+
+        self.traces = TraceService(chat=self.chat, pointers=self.pointers)
 
     async def stop(self) -> None:
         """Store what waits, and tell nobody any more."""

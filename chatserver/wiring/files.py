@@ -2,12 +2,17 @@
 
 from datetime import timedelta
 
+import orjson
+
 from chatserver.files.checking import FileChecker
-from chatserver.files.repository import FileRepository
+from chatserver.files.repository import FileRepository, FileRow
 from chatserver.files.service import FileJanitor, FileService
+from chatserver.infra import jobs
+from chatserver.infra.job_kinds import CHECK_FILE
 from chatserver.infra.storage import ObjectStore, Standing
 from chatserver.infra.storage_disk import DiskStore, LinkSeal
 from chatserver.infra.storage_s3 import S3Store
+from chatserver.infra.unit_of_work import UnitOfWork
 from chatserver.kernel.principal import Principal
 from chatserver.settings import Settings
 from chatserver.transport.limits import quota_exceeded
@@ -34,7 +39,7 @@ def open_store(settings: Settings) -> ObjectStore:
 
 
 class FilesParts:
-    """Files of one process: `store` is theirs alone no longer than nobody else asks for it."""
+    """Files of one process, and the store that others may use as well."""
 
     def __init__(self, core: Core) -> None:
         self._core = core
@@ -53,8 +58,20 @@ class FilesParts:
             spend=self._spend,
             require=self.standing.require,
             most_bytes=settings.file_bytes,
+            later=self._later,
         )
         self.janitor = FileJanitor(open_files=open_files, store=self.store)
+
+    async def _later(self, file: FileRow) -> None:
+        async with self._core.open(_itself)() as work:
+            await jobs.plan(
+                work.session,
+                CHECK_FILE,
+                dedupe=str(file.id),
+                client_id=file.client_id,
+                payload=orjson.dumps({"file_id": str(file.id)}).decode(),
+            )
+        self._core.doorbell.ring([CHECK_FILE.name])
 
     async def _spend(self, principal: Principal, amount: int) -> None:
         gate, quotas = self._core.gate, self._core.quotas
@@ -69,3 +86,7 @@ class FilesParts:
 
     def close(self) -> None:
         self.store.close()
+
+
+def _itself(work: UnitOfWork) -> UnitOfWork:
+    return work

@@ -4,7 +4,8 @@ from uuid import UUID
 
 from chatserver.infra.unit_of_work import UnitOfWork
 from chatserver.search.indexing import Indexer
-from chatserver.transfer.service import Export, Import
+from chatserver.transfer.export import Export
+from chatserver.transfer.service import Import
 from chatserver.wiring.core import Core
 
 

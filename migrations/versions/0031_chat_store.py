@@ -14,18 +14,20 @@ branch_labels: Sequence[str] | None = None
 depends_on: Sequence[str] | None = None
 
 # As in 0002 and 0020, whose comments say why it is built this way. New here: what a silent message
-# does not count for, the thread of a reply and its count, one row per name that is mentioned (never
-# one per member: `!everyone` is one name), and the rules of a room. `o_wait_ms`: when to try again.
+# does not count for, the rules of a room (`o_wait_ms`: when to try again), and, where `p_more` says
+# that there are replies or mentions, statements of their own for them, so that all other sends
+# don't pay for these: one row per name that is mentioned (never one per member: `!everyone` is one
+# name), and the count of each thread, given as one more row (`o_ord` null) per thread.
 CHAT_STORE = """
 create function chat_store(
   p_client uuid[], p_room uuid[], p_message uuid[], p_event uuid[], p_wake uuid[],
   p_user uuid[], p_sender text[], p_sender_id text[], p_sender_key text[], p_client_msg_id text[],
   p_hash bytea[], p_content text[], p_reply_to uuid[], p_attachments jsonb[], p_mentions jsonb[],
-  p_details jsonb[], p_silent boolean[], p_wait boolean)
+  p_details jsonb[], p_silent boolean[], p_wait boolean, p_more boolean)
 returns table (
   o_ord bigint, o_outcome text, o_message_id uuid, o_seq bigint, o_msg_no bigint,
   o_ts timestamptz, o_epoch integer, o_woke_seq bigint, o_later boolean, o_thread_id uuid,
-  o_reply_count bigint, o_wait_ms bigint)
+  o_reply_count integer, o_wait_ms bigint)
 language plpgsql volatile security definer
 set search_path = public, pg_temp
 set enable_seqscan = off
@@ -58,8 +60,7 @@ begin
       client_msg_id, hash, content, reply_to, attachments, mentions, details, silent, ord)
   ), judged as (
     select d.*, r.epoch, r.last_seq, r.msg_no, r.is_active, r.bots, old.id as old_id,
-      coalesce(q.thread_id, q.id) as thread_id, root.reply_count as replies,
-      m.muted_until,
+      coalesce(q.thread_id, q.id) as thread_id, m.muted_until,
       case when m.role in ('guest', 'member') then r.slow_mode_s else 0 end as pace_s,
       m.last_sent_at,
       case
@@ -88,7 +89,7 @@ begin
           and m.last_sent_at + make_interval(secs => r.slow_mode_s) > v_now
           then 'message.slow_mode'
         else 'stored'
-      end as verdict
+      end as outcome
     from draft d
     left join room r
       on r.id = d.room_id and r.client_id = d.client_id and d.room_id = any (v_locked)
@@ -97,26 +98,20 @@ begin
       on old.room_id = d.room_id and old.sender_key = d.sender_key
       and old.client_msg_id = d.client_msg_id
     left join message q on q.id = d.reply_to and q.room_id is not distinct from d.room_id
-    left join message root on root.id = coalesce(q.thread_id, q.id)
-  ), paced as (
-    select j.*,
-      case
-        when j.verdict = 'stored' and j.pace_s > 0 and row_number() over (
-          partition by j.room_id, j.user_id, j.verdict order by j.ord) > 1
-          then 'message.slow_mode'
-        else j.verdict
-      end as outcome
-    from judged j
   ), numbered as (
     select j.*, row_number() over (partition by j.room_id order by j.ord) as n,
       count(*) filter (where not j.silent) over (partition by j.room_id order by j.ord) as counted,
       case when j.is_active then 0 else 1 end as wakes
-    from paced j where j.outcome = 'stored'
+    from judged j
+    where j.outcome = 'stored'
+      -- Of several in one batch, slow mode lets the first of each member pass.
+      and not (j.pace_s > 0 and exists (
+        select 1 from judged e
+        where e.room_id = j.room_id and e.user_id = j.user_id and e.outcome = 'stored'
+          and e.ord < j.ord))
   ), placed as (
     select n.*, n.last_seq + n.wakes + n.n as new_seq, n.msg_no + n.counted as new_no,
       case when n.wakes = 1 and n.n = 1 then n.last_seq + 1 end as woke_seq,
-      case when n.thread_id is not null then
-        n.replies + row_number() over (partition by n.thread_id order by n.ord) end as reply_no,
       n.bots > 0 or 'message.created' = any (c.followed) as later,
       n.wakes = 1 and n.n = 1 and 'room.reactivated' = any (c.followed) as woke_later
     from numbered n join client c on c.id = n.client_id
@@ -140,18 +135,6 @@ begin
       client_msg_id, hash, content, 'complete', reply_to, attachments, mentions, details, false,
       v_now, silent, thread_id
     from placed order by room_id, new_seq
-  ), threads as (
-    update message t set reply_count = c.replies
-    from (
-      select thread_id, max(reply_no) as replies from placed where thread_id is not null
-      group by thread_id
-    ) c
-    where t.id = c.thread_id
-  ), mentioned as (
-    insert into mention (room_id, target, seq, client_id)
-    select distinct p.room_id, t.target, p.new_seq, p.client_id
-    from placed p cross join lateral jsonb_array_elements_text(p.mentions) t (target)
-    where p.mentions <> '[]' and not p.silent
   ), events as (
     insert into room_event (
       room_id, seq, client_id, id, type, actor_type, actor_id, message_id, created_at)
@@ -182,18 +165,36 @@ begin
     ) p
     where m.room_id = p.room_id and m.user_id = p.user_id
   )
-  select j.ord, j.outcome, coalesce(p.message_id, j.old_id), p.new_seq, p.new_no, v_now, j.epoch,
-    p.woke_seq, coalesce(p.later or p.woke_later, false), p.thread_id,
-    p.reply_no,
+  select j.ord,
+    case when j.outcome = 'stored' and p.ord is null then 'message.slow_mode' else j.outcome end,
+    coalesce(p.message_id, j.old_id), p.new_seq, p.new_no, v_now, j.epoch,
+    p.woke_seq, coalesce(p.later or p.woke_later, false), p.thread_id, null::integer,
     case
-      when j.outcome = j.verdict and j.outcome = 'message.slow_mode' then ceil(1000 * extract(
+      when j.outcome = 'message.slow_mode' then ceil(1000 * extract(
         epoch from j.last_sent_at + make_interval(secs => j.pace_s) - v_now))::bigint
-      when j.outcome = 'message.slow_mode' then 1000 * j.pace_s::bigint
+      when j.outcome = 'stored' and p.ord is null then 1000 * j.pace_s::bigint
       when j.outcome = 'room.muted' and isfinite(j.muted_until) then
         ceil(1000 * extract(epoch from j.muted_until - v_now))::bigint
     end
-  from paced j left join placed p on p.ord = j.ord
+  from judged j left join placed p on p.ord = j.ord
   order by j.ord;
+
+  if p_more then
+    insert into mention (room_id, target, seq, client_id)
+    select distinct m.room_id, t.target, m.seq, m.client_id
+    from message m cross join lateral jsonb_array_elements_text(m.mentions) t (target)
+    where m.id = any (p_message) and not m.silent;
+
+    return query
+    update message t set reply_count = t.reply_count + c.replies
+    from (
+      select m.thread_id, count(*)::integer as replies from message m
+      where m.id = any (p_message) and m.thread_id is not null group by m.thread_id
+    ) c
+    where t.id = c.thread_id
+    returning null::bigint, 'thread', null::uuid, null::bigint, null::bigint, v_now, null::integer,
+      null::bigint, false, t.id, t.reply_count, null::bigint;
+  end if;
 end
 $$
 """
@@ -202,7 +203,7 @@ _BEFORE = (
     "chat_store(uuid[], uuid[], uuid[], uuid[], uuid[], uuid[], text[], text[], text[], text[],"
     " bytea[], text[], uuid[], jsonb[], jsonb[], jsonb[], boolean)"
 )
-_SIGNATURE = _BEFORE.replace("boolean)", "boolean[], boolean)")
+_SIGNATURE = _BEFORE.replace("boolean)", "boolean[], boolean, boolean)")
 
 
 def upgrade() -> None:

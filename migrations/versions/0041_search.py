@@ -16,10 +16,10 @@ branch_labels: Sequence[str] | None = None
 depends_on: Sequence[str] | None = None
 
 # Beside the words stand a few lexemes that no text can have, since they begin with a control
-# character: whose message it is (c), in which room (r), by whom (s), on which day (d) and in which
-# span of 32 days (m), and whether something is attached (a). GIN then finds "this word, this room,
-# these days" by merging short lists inside the index. They are shortened hashes: the columns are
-# compared as well. `chatserver/search/policies.py` makes the same.
+# character: in which room it is (r), by whom (s), on which day (d) and in which span of 32 days (m)
+# of its client, and whether something is attached (a). GIN then finds "this word, this room, these
+# days" by merging short lists inside the index. They are shortened hashes: the columns are compared
+# as well. `chatserver/search/policies.py` makes the same.
 _VECTOR = """
 create function message_search_vector(p_message message, p_language text) returns tsvector
 language sql stable security definer
@@ -29,7 +29,6 @@ as $$
     || case when p_language = 'simple' then ''::tsvector
          else to_tsvector(p_language::regconfig, p_message.content) end
     || array_to_tsvector(array_remove(array[
-      e'\\x01c' || c,
       e'\\x01r' || left(md5(p_message.room_id::text), 10),
       e'\\x01d' || c || to_hex(day),
       e'\\x01m' || c || to_hex(day / 32),

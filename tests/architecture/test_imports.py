@@ -70,6 +70,7 @@ def test_only_its_own_feature_queries_a_table() -> None:
             "export",
             "rotation",
             "issuers",
+            "checking",
         )
         deciding = {f"{feature}.{file}" for file in files}
         builders = {"chatserver.bootstrap"} | graph.find_descendants("chatserver.wiring")

@@ -173,3 +173,21 @@ async def test_order_is_kept_by_moderators(js: JavaScript, scene: Scene) -> None
     ]
     (await api.delete(f"/rooms/{room}/bans/bob")).ok()
     (await api.put(f"/rooms/{room}/members/bob")).ok()
+
+
+async def test_the_trace_says_how_far_a_message_came(js: JavaScript, scene: Scene) -> None:
+    alice, bob, room = await pair(js, scene)
+    message = await alice.say(room, "where is it?")
+    await bob.has_seq(room, 2)
+    await bob.call(CHAT, "read.mark", {"room_id": room, "seq": 2})
+    api = await scene.as_user("alice")
+    trace = (await api.get(f"/messages/{message['id']}/trace")).ok()
+    assert (trace["seq"], trace["members_count"]) == (2, 2)
+    assert trace["fact_id"] == last(bob, "message.created")["id"]
+    assert (trace["read_count"], trace["read_by"]) == (2, ["alice", "bob"])
+    nodes = {each["node"]: each for each in trace["nodes"]}
+    assert len(nodes) == 2
+    assert {each["sockets"] for each in nodes.values()} == {1}
+    assert {each["head"] for each in nodes.values()} == {2}
+    refused = await (await scene.as_user("bob", 1)).get(f"/messages/{message['id']}/trace")
+    assert (refused.status, refused.body["code"]) == (403, "message.not_yours")

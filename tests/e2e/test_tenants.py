@@ -36,6 +36,7 @@ from tests.support.tenants import (
     without,
 )
 from tests.support.vendors import BASIC_SOURCE, Vendor
+from tests.support.uploads import upload
 
 REGISTRY = build_registry()
 MALFORMED = "not an id!"
@@ -141,6 +142,8 @@ async def _things_of(alice: Party, scene: Scene, canary: str, name_canary: str) 
         Ref.ERASED: gone,
         Ref.ISSUER: issuer.name,
         Ref.HOLD: (await scene.api.post("/client/legal-holds", hold)).ok()["id"],
+        Ref.FILE: await upload(alice.api, canary, canary.encode()),
+        Ref.BANNED: alice.name,
     }
 
 

@@ -60,14 +60,16 @@ class Api:
             all_headers.setdefault("Content-Type", "application/json")
         if self._key is not None:
             all_headers["Authorization"] = f"Bearer {self._key}"
-        if path.startswith("/") and not path.startswith(("/health", "/openapi", "/asyncapi")):
+        if path.startswith("/") and not path.startswith(
+            ("/health", "/openapi", "/asyncapi", "/storage")
+        ):
             path = "/api/v1" + path
         async with self._session.request(
             method, self._url + path, data=data, headers=all_headers, params=query
         ) as answer:
             text = await answer.read()
             is_json = answer.content_type.endswith(("/json", "+json")) and text
-            said = orjson.loads(text) if is_json else text.decode()
+            said = orjson.loads(text) if is_json else text.decode(errors="replace")
             return Answer(answer.status, said, dict(answer.headers))
 
     async def get(self, path: str, **query: Any) -> Answer:

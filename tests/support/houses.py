@@ -4,6 +4,7 @@ from typing import Any, Final
 
 from tests.support.scene import Scene
 from tests.support.vendors import BASIC_SOURCE, Vendor
+from tests.support.uploads import upload
 
 UNKNOWN_ID: Final = "018f0000-0000-7000-8000-0123456789ab"
 UNKNOWN: Final = {
@@ -23,6 +24,7 @@ UNKNOWN: Final = {
     "inbound source": UNKNOWN_ID,
     "source secret": UNKNOWN_ID,
     "inbound event": UNKNOWN_ID,
+    "file": UNKNOWN_ID,
 }
 
 
@@ -94,6 +96,7 @@ class House:
             "rule": made["id"],
             "flag": flags[0]["id"],
             "provider": way["id"],
+            "file": await upload(await scene.as_user(person), f"{self.canary} file"),
         }
         return self
 

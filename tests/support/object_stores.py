@@ -5,6 +5,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, Final
 
 import boto3
 from moto.server import ThreadedMotoServer
@@ -12,7 +13,11 @@ from moto.server import ThreadedMotoServer
 from chatserver.infra.storage_disk import DiskStore, LinkSeal
 from chatserver.infra.storage_s3 import S3Store
 
-ACCESS = {"access_key_id": "test", "secret_access_key": "test-secret", "region": "us-east-1"}
+ACCESS: Final[dict[str, Any]] = {
+    "access_key_id": "test",
+    "secret_access_key": "test-secret",
+    "region": "us-east-1",
+}
 
 
 @contextmanager
@@ -54,3 +59,8 @@ def lose(directory: Path) -> None:
     """Take the disk away: nothing can be written or read there any more."""
     shutil.rmtree(directory, ignore_errors=True)
     directory.write_bytes(b"")
+
+
+def restore(directory: Path) -> None:
+    """Give the disk back, empty."""
+    directory.unlink()

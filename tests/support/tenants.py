@@ -5,6 +5,7 @@ an own thing, somebody else's, one that never was, and one that can't be. Who ad
 adds its probe here: the walk fails until it is there.
 """
 
+import base64
 import secrets
 from collections.abc import Awaitable, Callable, Iterator
 from enum import StrEnum
@@ -18,6 +19,7 @@ from chatserver.transport.registry import Route
 from tests.support.clients import CHAT, Answer, Api, Device
 from tests.support.issuer import own_issuer
 from tests.support.vendors import BASIC_SOURCE, Vendor
+from tests.support.uploads import upload
 
 Payload = dict[str, Any]
 
@@ -44,6 +46,7 @@ class Ref(StrEnum):
     ERASED = "erased"
     ISSUER = "issuer"
     HOLD = "hold"
+    FILE = "file"
     BANNED = "banned"
     INVITE = "invite"
     CODE = "code"
@@ -103,6 +106,10 @@ PROBES: Final[dict[str, Payload]] = {
     "legal_hold.list": {},
     "legal_hold.place": {"room_id": R.ROOM, "reason": "x"},
     "legal_hold.release": {"id": R.HOLD},
+    "file.complete": {"file_id": R.FILE},
+    "file.create": {"name": "x", "size": 1, "sha256": base64.b64encode(bytes(32)).decode()},
+    "file.delete": {"file_id": R.FILE},
+    "file.get": {"file_id": R.FILE},
     "member.add": {"room_id": R.ROOM, "user_ids": [R.PERSON]},
     "member.list": {"room_id": R.ROOM},
     "member.put": MEMBER,
@@ -116,7 +123,9 @@ PROBES: Final[dict[str, Payload]] = {
     "message.pin": {"message_id": R.MESSAGE},
     "message.post": {"room_id": R.ROOM, "content": "x"},
     "message.react": {"message_id": R.MESSAGE, "emoji": "👍"},
+    "message.search": {"q": "own", "room_id": R.ROOM},
     "message.send": {"room_id": R.ROOM, "content": "x", "client_msg_id": "walk"},
+    "message.trace": {"message_id": R.MESSAGE},
     "message.thread": {"message_id": R.MESSAGE},
     "message.unpin": {"message_id": R.MESSAGE},
     "message.unreact": {"message_id": R.MESSAGE, "emoji": "👍"},
@@ -189,6 +198,8 @@ MORE_PROBES: Final[tuple[tuple[str, Payload], ...]] = (
     ("message.send", {**PROBES["message.send"], "reply_to": R.MESSAGE}),
     ("message.post", {**PROBES["message.post"], "reply_to": R.MESSAGE}),
     ("message.post", {**PROBES["message.post"], "mentions": [R.PERSON]}),
+    ("message.post", {**PROBES["message.post"], "attachments": [{"file_id": R.FILE}]}),
+    ("message.send", {**PROBES["message.send"], "attachments": [{"file_id": R.FILE}]}),
     ("message.edit", {**PROBES["message.edit"], "mentions": [R.PERSON]}),
     ("source.test", {"id": R.SOURCE, "event_id": R.INBOUND_EVENT}),
 )
@@ -256,6 +267,7 @@ class Party:
             R.ERASED: self._erased,
             R.ISSUER: self._issuer,
             R.HOLD: self._hold,
+            R.FILE: self._file,
             R.BANNED: self._banned,
             R.INVITE: self._invite,
             R.CODE: self._code,
@@ -414,6 +426,8 @@ class Party:
         vendor = Vendor(self.master, client["slug"], self._last_source["slug"])
         found: str = (await vendor.basic({"own": True})).ok()["id"]
         return found
+    async def _file(self) -> str:
+        return await upload(self.api, "own")
 
     async def _erased(self) -> str:
         name = f"gone-{secrets.token_hex(4)}"

@@ -8,6 +8,7 @@ from uuid import UUID
 import asyncpg
 import pytest
 
+from chatserver.chat.pointers import PointerRepository
 from chatserver.chat.repository import ChatRepository
 from chatserver.kernel.principal import Principal
 from tests.support.plans import Seeded, plan_of, seed
@@ -98,6 +99,55 @@ class TestReads:
             assert "Seq Scan" not in plan
         assert "ix_room_event_created_at" in "".join(found)
         assert "ix_app_user_rooms_changed_at" in "".join(found)
+
+
+class Pointing(PointerRepository):
+    """Notes what it reads and writes."""
+
+    def __init__(self, talk: Talk) -> None:
+        super().__init__(talk.container.database)
+        self.statements: list[tuple[str, tuple[object, ...]]] = []
+
+    async def _fetch(self, statement: str, *values: object) -> list[asyncpg.Record]:
+        self.statements.append((statement, values))
+        return await super()._fetch(statement, *values)
+
+
+class TestPointers:
+    async def test_reading_and_counting_what_is_unread(self, seeded: Seeded) -> None:
+        talk = Talk(seeded.address)
+        pointing = Pointing(talk)
+        place = (seeded.client_id, seeded.room_id, seeded.user_id)
+        assert await pointing.mark_read(*place, 4)
+        assert await pointing.mark_unread(*place)
+        assert await pointing.state(*place)
+        assert (await pointing.totals(seeded.user_id))["total_unread"] > 0
+        assert await pointing.unread(seeded.user_id) > 0
+        assert await pointing.of_rooms([seeded.room_id], types=["group"], most=100)
+        found = [await plan_of(seeded.address, *each) for each in pointing.statements]
+        await talk.stop()
+        for plan in found:
+            assert "Seq Scan" not in plan
+        assert all("pk_mention" in plan for plan in found[:4])
+        # How far a pointer may go is looked up by the room and the seq; never counted.
+        assert "uq_message_room_id_seq" in found[0]
+        # All rooms of a person in one statement, however many messages are in them.
+        assert "ix_member_user_id" in found[3]
+        assert "ix_member_user_id" in found[4]
+        assert not any(" on message" in plan for plan in found[1:])
+
+
+class TestChanges:
+    async def test_threads_pins_and_reactions(self, reading: Reading, seeded: Seeded) -> None:
+        await reading.thread(seeded.message_id, floor=1, after=None, before=None, limit=5)
+        await reading.pins(seeded.room_id, floor=1)
+        await reading.shown(
+            seeded.user_id, [{"id": str(seeded.message_id), "reactions": [{"emoji": "x"}]}]
+        )
+        found = await plans(reading, seeded)
+        assert all("Seq Scan" not in plan for plan in found[:2])
+        assert "ix_message_thread_id_seq" in found[0]
+        assert "ix_message_pinned" in found[1]
 
 
 class TestChatStore:

@@ -227,11 +227,12 @@ class TestCheck:
             "application role",
             "redis",
             "queue",
+            "storage",
         ]
         assert all(check["ok"] and not check["mend"] for check in found)
         plain = shell("check")
         assert plain.code == 0
-        assert [line.split()[0] for line in plain.out.splitlines()] == ["ok"] * 6
+        assert [line.split()[0] for line in plain.out.splitlines()] == ["ok"] * 7
 
     def problems(self, ran: Ran) -> dict[str, str]:
         assert (ran.code, ran.err) == (1, "")

@@ -19,10 +19,12 @@ from chatserver.files.policies import key_of
 from chatserver.files.schemas import CreateFile, FileRef
 from chatserver.files.service import INLINE_BYTES
 from chatserver.kernel.errors import UnavailableError
+from chatserver.privacy.schemas import PersonPath
 from chatserver.realtime.errors import QuotaExceededError
 from chatserver.rooms.schemas import InviteMembers, MemberRef
+from tests.support.everything import rows_with
 from tests.support.files import Shelf, announcement, picture
-from tests.support.object_stores import lose
+from tests.support.object_stores import lose, restore
 
 HTML = b"<!doctype html><script>alert(1)</script>"
 
@@ -252,6 +254,43 @@ async def test_a_client_s_objects_go_with_the_client(shelf: Shelf) -> None:
     assert await shelf.house.rows("select * from object_removal") == []
 
 
+async def test_an_erased_person_s_files_are_gone_from_store_rows_and_others_messages(
+    shelf: Shelf,
+) -> None:
+    canary = "c4n4ry"
+    made = await shelf.announced(shelf.ann, canary.encode(), name=canary)
+    file = await shelf.file(shelf.ann, canary.encode(), name=f"{canary}.txt")
+    bobs = await shelf.file(shelf.bob)
+    room = await shelf.house.room(shelf.ann, "bob")
+    attachments = [{"file_id": str(file.id)}, {"file_id": str(bobs.id)}]
+    await shelf.house.say(shelf.ann, room.id, "see", attachments=attachments[:1])
+    await shelf.house.say(shelf.bob, room.id, "passed on", attachments=attachments)
+    lines = [
+        line
+        async for line in await shelf.house.container.exporter.export(
+            shelf.master, PersonPath(external_id="ann")
+        )
+    ]
+    assert sum(b'"type":"file"' in line and canary.encode() in line for line in lines) == 2
+    async with shelf.house.container.open_privacy() as privacy:
+        asked = await privacy.erase(shelf.master, PersonPath(external_id="ann"))
+    await shelf.house.container.eraser.erase(asked.id)
+    for gone in (file.id, made.file.id):
+        for noun in ("incoming", "files", "thumbnails"):
+            assert await shelf.files.store.stat(key_of(shelf.ann.client_id, gone, noun)) is None
+    assert await rows_with(shelf.house.address.admin_url, canary) == {}
+    [message] = await shelf.house.rows(
+        "select attachments from message where content = 'passed on'"
+    )
+    assert message["attachments"][0] == {"file_id": str(file.id), "erased": True}
+    assert message["attachments"][1]["name"] == "notes"
+    await shelf.service.get(shelf.bob, FileRef(file_id=bobs.id))
+    async with shelf.house.container.open_privacy() as privacy:
+        report = (await privacy.report(shelf.master, PersonPath(external_id="ann"))).report
+    assert report is not None
+    assert report["erased"]["files"] == 2
+
+
 async def test_without_its_store_messages_go_on_and_uploads_are_unavailable(shelf: Shelf) -> None:
     room = await shelf.house.room(shelf.ann, "bob")
     file = await shelf.file(shelf.ann)
@@ -268,7 +307,7 @@ async def test_without_its_store_messages_go_on_and_uploads_are_unavailable(shel
     await shelf.service.delete(shelf.ann, FileRef(file_id=file.id))
     with pytest.raises(UnavailableError):
         await shelf.files.janitor.sweep()
-    directory.unlink()
+    restore(directory)
     await shelf.file(shelf.ann)
     # What was to be removed meanwhile was not forgotten.
     await shelf.files.janitor.sweep()

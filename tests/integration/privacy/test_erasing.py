@@ -1,12 +1,20 @@
 """After an erasure nothing of the person is left, and the report can prove it."""
 
 import base64
+from typing import Any
 from uuid import UUID
 
 import orjson
 import pytest
 
-from chatserver.chat.schemas import ListEvents, ListMessages, RoomRequest
+from chatserver.chat.schemas import (
+    EditMessage,
+    ListEvents,
+    ListMessages,
+    MessageRef,
+    React,
+    RoomRequest,
+)
 from chatserver.infra.idempotency import Held, Kept, KeyUse
 from chatserver.infra.signing import Signed, is_signed
 from chatserver.kernel.principal import Principal
@@ -14,7 +22,7 @@ from chatserver.privacy.erasing import Eraser
 from chatserver.privacy.policies import canonical
 from chatserver.privacy.schemas import PersonPath
 from chatserver.rooms.repository import RoomRepository
-from chatserver.rooms.schemas import MemberRef
+from chatserver.rooms.schemas import BanMember, MemberRef
 from chatserver.users.errors import UserErasingError, UserNotFoundError
 from tests.support.everything import rows_with
 from tests.support.people import House
@@ -184,6 +192,7 @@ async def test_a_worker_that_takes_over_tells_no_room_twice(
         open_work=container.open(lambda work: work),
         rooms=lambda work: RoomRepository(work.session),
         answers=Dies(),
+        files=container.files.janitor,
         signer=container.signer,
         count_changed=lambda _, __: None,
     )
@@ -276,3 +285,47 @@ async def test_asking_again_begins_a_job_anew_that_was_given_up(
         "select payload from job where kind = 'users.erase' and state = 'queued'"
     )
     assert planned == [{"payload": {"erasure_id": str(asked.id)}}]
+
+
+async def test_versions_reactions_mentions_and_bans_go_with_the_person(
+    house: House, master: Principal
+) -> None:
+    ann, room_id = await a_life(house, master)
+    bob = await house.container.identifier.identify(
+        (await house.login(master, "bob")).key, door="rest"
+    )
+    listed = await house.container.chat.list(bob, ListMessages(room_id=room_id))
+    own, others = (UUID(str(message.id)) for message in listed.items)
+    async with house.container.open_changes() as changes:
+        await changes.edit(ann, EditMessage(message_id=own, content="harmless"))
+        await changes.react(bob, React(message_id=own, emoji="👍"))
+        for who in (ann, bob):
+            await changes.react(who, React(message_id=others, emoji="🎉"))
+        await changes.react(ann, React(message_id=others, emoji=CANARY))
+        await changes.pin(ann, MessageRef(message_id=own))
+    elsewhere = await house.room(bob, title="Without her")
+    async with house.container.open_sanctions() as sanctions:
+        await sanctions.ban(
+            bob, BanMember(room_id=elsewhere.id, user_id="ann", reason=f"because {CANARY}")
+        )
+    kept = [orjson.loads(line) async for line in await house.container.exporter.export(ann, ANN)]
+    by_type: dict[str, list[dict[str, Any]]] = {}
+    for line in kept:
+        by_type.setdefault(line["type"], []).append(line)
+    assert [each["content"] for each in by_type["past_version"]] == [f"secret {CANARY}"]
+    assert {each["emoji"] for each in by_type["reaction"]} == {"🎉", CANARY}
+    assert [each["reason"] for each in by_type["ban"]] == [f"because {CANARY}"]
+
+    await erased(house, master)
+
+    assert await rows_with(house.address.admin_url, CANARY) == {}
+    [seen] = [
+        message
+        for message in (await house.container.chat.list(bob, ListMessages(room_id=room_id))).items
+        if message.content
+    ]
+    assert seen.model_dump(mode="json")["reactions"] == [{"emoji": "🎉", "count": 1, "me": True}]
+    left = await rows_with(house.address.admin_url, "ann")
+    assert not {"mention", "reaction", "room_ban", "message_edit"} & set(left)
+    state = await house.container.catch_up.snapshot(bob, RoomRequest(room_id=room_id))
+    assert state.pins == []

@@ -34,7 +34,7 @@ class Node:
 
         self.typists = Typists(
             self.world.hub,
-            namespace="/chat",
+            "/chat",
             send=send,
             clock=lambda: datetime(2026, 1, 1, tzinfo=UTC),
             timings=SHORT,
