@@ -57,7 +57,9 @@ from chatserver.users.repository import UserLookup, UserRepository
 from chatserver.users.service import UserService
 from chatserver.webhooks.sources.parts import Parts
 from chatserver.wiring.core import Core
+from chatserver.wiring.notifications import Notifications
 from chatserver.wiring.providers import Providers
+from chatserver.wiring.sending import Sending
 from chatserver.wiring.sources import Forwarder, Sources
 from chatserver.wiring.webhooks import Webhooks
 
@@ -150,6 +152,14 @@ class Container(Core):
         )
         self.webhooks = Webhooks(self, self.log)
         self.providers = Providers(self, targets=self.webhooks.targets)
+        self.notifications = Notifications(self)
+        self.sending = Sending(
+            self,
+            webhooks=self.webhooks,
+            providers=self.providers,
+            notifications=self.notifications,
+            people=self._users,
+        )
         self.sources = Sources(
             self,
             rooms=self._rooms,

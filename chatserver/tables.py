@@ -12,10 +12,18 @@ from chatserver.infra.jobs import Job
 from chatserver.infra.outbox import OutboxRow
 from chatserver.infra.quotas import ClientUsage
 from chatserver.kernel.tables import METADATA
+from chatserver.notifications.consent.models import Preference, Suppression
+from chatserver.notifications.devices.models import PushDevice
+from chatserver.notifications.inbox.models import InAppNotification
 from chatserver.privacy.models import Erasure, ErasureRoom
+from chatserver.notifications.requests.models import (
+    Notification,
+    NotificationContent,
+    NotificationDelivery,
+)
+from chatserver.providers.models import Provider
 from chatserver.rooms.models import Departure, Member, Room
 from chatserver.users.models import User
-from chatserver.providers.models import Provider
 from chatserver.webhooks.endpoints.models import Endpoint, EndpointSecret, Event, EventNumber
 from chatserver.webhooks.sources.models import (
     InboundEffect,
@@ -43,6 +51,7 @@ __all__ = [
     "Event",
     "EventNumber",
     "IdempotencyRecord",
+    "InAppNotification",
     "InboundEffect",
     "InboundEvent",
     "InboundRefusal",
@@ -53,11 +62,17 @@ __all__ = [
     "KeyFamily",
     "Member",
     "Message",
+    "Notification",
+    "NotificationContent",
+    "NotificationDelivery",
     "OutboxRow",
-    "RetiredKey",
+    "Preference",
     "Provider",
+    "PushDevice",
+    "RetiredKey",
     "Room",
     "RoomEvent",
     "Target",
+    "Suppression",
     "User",
 ]

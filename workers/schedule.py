@@ -8,9 +8,9 @@ from typing import Final
 from chatserver.infra.job_kinds import (
     DEACTIVATE_ROOMS,
     RETAIN,
+    TRIM_DELIVERIES,
     TRIM_RECORDS,
     JobKind,
-    TRIM_DELIVERIES,
 )
 
 

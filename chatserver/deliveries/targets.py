@@ -67,7 +67,9 @@ class TargetService:
         health = await self._deliveries.lock_health(claim.target_id)
         if health is None:
             return None
-        change = after_failure(health, sent, is_flapping=is_flapping, spread=spread)
+        change = after_failure(
+            health, sent, is_probe=claim.is_probe, is_flapping=is_flapping, spread=spread
+        )
         await self._apply(claim, channel, change, is_well=False)
         return change
 
@@ -77,7 +79,7 @@ class TargetService:
         if health is None:
             return None
         change = after_success(health)
-        if change.is_draining:
+        if health.state == "paused":
             await self._deliveries.release(channel, claim.target_id, limit=RELEASED)
         await self._apply(claim, channel, change, is_well=change.state == "active")
         return change

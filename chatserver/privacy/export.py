@@ -11,6 +11,7 @@ from chatserver.kernel.clock import rfc3339
 from chatserver.kernel.opening import Open
 from chatserver.kernel.principal import Principal
 from chatserver.kernel.wire import Lines
+from chatserver.privacy import reach
 from chatserver.privacy.repository import PrivacyRepository
 from chatserver.privacy.schemas import PersonPath
 from chatserver.users.models import User
@@ -59,6 +60,8 @@ class Exporter:
             yield _line("key", key)
         for seat in seats:
             yield _line("membership", seat)
+        async for line in self._reach(user):
+            yield line
         after: UUID | None = None
         while True:
             async with self._open_work() as work:
@@ -69,6 +72,21 @@ class Exporter:
             async for line in self._messages(user, ids):
                 yield line
             after = ids[-1]
+
+    async def _reach(self, user: User) -> AsyncIterator[bytes]:
+        async with self._open_work() as work:
+            chosen = await reach.choices(work.session, user.client_id, user.id)
+        for kind, members in chosen:
+            yield _line(kind, members)
+        after = UUID(int=0)
+        while True:
+            async with self._open_work() as work:
+                found = await reach.notifications(work.session, user.client_id, user.id, after)
+            for members in found:
+                yield _line("notification", members)
+            if len(found) < reach.PAGE:
+                return
+            after = found[-1]["id"]
 
     async def _messages(self, user: User, rooms: list[UUID]) -> AsyncIterator[bytes]:
         place: tuple[UUID | None, int] = (None, 0)

@@ -70,6 +70,12 @@ def test_only_its_own_feature_queries_a_table() -> None:
             "export",
             "rotation",
             "issuers",
+            "targets",
+            "replays",
+            "planner",
+            "sender",
+            "history",
+            "reception",
         )
         deciding = {f"{feature}.{file}" for file in files}
         builders = {"chatserver.bootstrap"} | graph.find_descendants("chatserver.wiring")

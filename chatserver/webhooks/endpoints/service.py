@@ -24,7 +24,12 @@ from chatserver.webhooks.endpoints.errors import (
     SecretLimitError,
 )
 from chatserver.webhooks.endpoints.events import endpoint_fact
-from chatserver.webhooks.endpoints.models import CHANNEL, Endpoint, EndpointSecret
+from chatserver.webhooks.endpoints.models import (
+    CHANNEL,
+    Endpoint,
+    EndpointSecret,
+    secret_place,
+)
 from chatserver.webhooks.endpoints.policies import (
     MOST_SECRETS,
     followed,
@@ -42,7 +47,6 @@ from chatserver.webhooks.endpoints.schemas import (
     RotateSecret,
     UpdateEndpoint,
 )
-from chatserver.webhooks.endpoints.sender import secret_place
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +98,7 @@ class EndpointService:
             description=command.description,
             events=command.events,
             room_ids=command.room_ids,
-            room_types=command.room_types,
+            room_types=None if command.room_types is None else [*command.room_types],
             bot_ids=command.bot_ids,
             from_seq=await self._endpoints.last_seq(client_id),
         )

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
@@ -170,6 +170,21 @@ class EventRepository:
             .execution_options(populate_existing=True)
         )
         return found.scalar_one_or_none()
+
+    async def settle(self, made: InboundEffect) -> None:
+        """Let what the event says in a room by its name go to the room that was just made."""
+        name = col(InboundEffect.arguments)["room_external_id"].astext
+        await self._session.execute(
+            update(InboundEffect)
+            .where(
+                col(InboundEffect.event_id) == made.event_id,
+                col(InboundEffect.state) == "planned",
+                col(InboundEffect.room_id).is_(None),
+                name == made.arguments["external_id"],
+            )
+            .values(room_id=made.room_id)
+            .execution_options(synchronize_session=False)
+        )
 
     async def flush(self) -> None:
         await self._session.flush()
