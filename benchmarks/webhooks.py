@@ -115,10 +115,8 @@ async def measure(talk: Talk, url: str, options: argparse.Namespace) -> None:
     running = asyncio.create_task(lane.run())
     await all_delivered(talk, total)
     report("delivering", total, time.monotonic() - began, time.process_time() - cpu)
-    print(
-        f"  batches: {lane._loads.things / max(1, lane._loads.calls):.1f} loaded,"
-        f" {lane._records.things / max(1, lane._records.calls):.1f} recorded at once"
-    )
+    loaded, recorded = lane.batches
+    print(f"  on average {loaded:.0f} were loaded and {recorded:.0f} recorded at once")
 
     hanging = set(ids[: options.hanging])
     await talk.run(

@@ -157,6 +157,12 @@ class Lane:
         """How many are being sent just now."""
         return sum(work.running for work in self._work.values())
 
+    @property
+    def batches(self) -> tuple[float, float]:
+        """How many were loaded, and recorded, at once on average."""
+        loads, records = self._loads, self._records
+        return loads.things / max(1, loads.calls), records.things / max(1, records.calls)
+
     def wake(self) -> None:
         """Look now. Callable from any thread, and at any time."""
         if not self._loop.is_closed():
@@ -200,8 +206,9 @@ class Lane:
         if lost:
             log.warning("deliveries_taken_back", channel=self._channel, count=lost)
             self._look.set()
-        while not self._stopping.is_set() and await self._queue.settle():
-            await asyncio.sleep(0)
+        settled = 1
+        while settled and not self._stopping.is_set():
+            settled = await self._queue.settle()
 
     async def _sweep_often(self) -> None:
         while True:

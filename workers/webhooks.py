@@ -82,6 +82,7 @@ class WebhookJobs:
             int(payload["upto"]),
             only_lost=bool(payload["only_lost"]),
             by=str(payload["by"]),
+            asked_at=datetime.fromisoformat(payload["asked_at"]),
         )
         while left is not None:
             async with self._open_replays() as replays:

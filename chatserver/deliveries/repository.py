@@ -89,6 +89,7 @@ _REPLAY_SINCE: Final = text(
     f"""{_REPLAY} where id = any (array(
       select id from delivery where client_id = :client and target_id = :target
         and source_seq > :after and source_seq <= :upto and state = any (:settled)
+        and settled_at <= :before
       order by source_seq limit :limit for update skip locked)) returning source_seq"""  # noqa: S608
 )
 _LEDGER: Final = text("""
@@ -254,19 +255,20 @@ class DeliveryRepository:
         done = await self._session.execute(_HASTEN, {"id": delivery_id, "client": client_id})
         return done.first() is not None
 
-    async def replay_since(
+    async def replay_since(  # noqa: PLR0913 - a range has that many ends
         self,
         client_id: UUID,
         target_id: UUID,
         *,
         after: int,
         upto: int,
+        before: datetime,
         by: str,
         deadline_s: float,
         settled: list[str],
         limit: int,
     ) -> int:
-        """Queue a target's settled deliveries of a range again; how many it were."""
+        """Queue a target's deliveries of a range again that settled before a time; how many."""
         done = await self._session.execute(
             _REPLAY_SINCE,
             {
@@ -274,6 +276,7 @@ class DeliveryRepository:
                 "target": target_id,
                 "after": after,
                 "upto": upto,
+                "before": before,
                 "by": by,
                 "deadline": deadline_s,
                 "settled": settled,

@@ -106,6 +106,10 @@ class DeliveryService:
                 {(client, day): n for (of, client, day), n in counts.items() if of == channel},
             )
 
+    async def now(self) -> datetime:
+        """Tell PostgreSQL's time."""
+        return await self._deliveries.now()
+
     async def planned(self, target_id: UUID, source_seq: int) -> UUID | None:
         """Find the delivery of a source to a target."""
         return await self._deliveries.of_source(target_id, source_seq)
@@ -193,17 +197,20 @@ class DeliveryService:
         by: str,
         after: int,
         upto: int,
+        before: datetime,
         only_lost: bool,
     ) -> int:
         """Send what is settled of a range of a target's sources again; how many it were.
 
-        The range must hold at most `REPLAYED` sources.
+        What settled after `before` is left alone: asking twice replays once. The range must hold at
+        most `REPLAYED` sources.
         """
         done = await self._deliveries.replay_since(
             client_id,
             target_id,
             after=after,
             upto=upto,
+            before=before,
             by=by,
             deadline_s=DEADLINE_S,
             settled=LOST if only_lost else list(TERMINAL),

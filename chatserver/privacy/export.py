@@ -11,7 +11,7 @@ from chatserver.kernel.clock import rfc3339
 from chatserver.kernel.opening import Open
 from chatserver.kernel.principal import Principal
 from chatserver.kernel.wire import Lines
-from chatserver.privacy import reach
+from chatserver.privacy import told
 from chatserver.privacy.repository import PrivacyRepository
 from chatserver.privacy.schemas import PersonPath
 from chatserver.users.models import User
@@ -60,7 +60,7 @@ class Exporter:
             yield _line("key", key)
         for seat in seats:
             yield _line("membership", seat)
-        async for line in self._reach(user):
+        async for line in self._told(user):
             yield line
         after: UUID | None = None
         while True:
@@ -73,18 +73,18 @@ class Exporter:
                 yield line
             after = ids[-1]
 
-    async def _reach(self, user: User) -> AsyncIterator[bytes]:
+    async def _told(self, user: User) -> AsyncIterator[bytes]:
         async with self._open_work() as work:
-            chosen = await reach.choices(work.session, user.client_id, user.id)
+            chosen = await told.choices(work.session, user.client_id, user.id)
         for kind, members in chosen:
             yield _line(kind, members)
         after = UUID(int=0)
         while True:
             async with self._open_work() as work:
-                found = await reach.notifications(work.session, user.client_id, user.id, after)
+                found = await told.notifications(work.session, user.client_id, user.id, after)
             for members in found:
                 yield _line("notification", members)
-            if len(found) < reach.PAGE:
+            if len(found) < told.PAGE:
                 return
             after = found[-1]["id"]
 

@@ -119,6 +119,7 @@ class Webhooks:
             "upto": replaying.upto,
             "only_lost": replaying.only_lost,
             "by": replaying.by,
+            "asked_at": replaying.asked_at.isoformat(),
         }
         await jobs.plan(
             work.session,

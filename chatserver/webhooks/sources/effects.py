@@ -88,7 +88,7 @@ class Effects:
             else:
                 raise PayloadInvalidError.of("type", "not available yet")
             held.state = "done"
-            held.done_at = await events.now()
+            held.done_at = events.moment()
         return True
 
     async def _create_room(
@@ -208,7 +208,7 @@ class Effects:
             if held is None:
                 return
             held.state, held.error, held.result = state, error, result or {}
-            held.done_at = await events.now()
+            held.done_at = events.moment()
 
 
 def key_of(effect: InboundEffect) -> UUID:

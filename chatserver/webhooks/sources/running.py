@@ -113,7 +113,7 @@ class Runner:
             if event.attempts > MOST_ATTEMPTS:
                 # Nobody came to the end of it: whatever it does, it kills its worker.
                 event.status, event.error = "dead", "It was begun too often and never ended."
-                event.ended_at = await events.now()
+                event.ended_at = events.moment()
                 return None
             source, client_slug = await events.source_of(event)
             await events.flush()
@@ -137,7 +137,7 @@ class Runner:
             # Else it is planned already, or the person whom it spoke of was erased meanwhile.
             if current is not None and current.planned_at is None and current.body == event.body:
                 await events.plan([_row(event, turn, it) for turn, it in enumerate(planned)])
-                current.planned_at = await events.now()
+                current.planned_at = events.moment()
             return await events.effects(event.id)
 
     async def _wait(self, event_id: UUID, error: Exception) -> None:
@@ -158,7 +158,7 @@ class Runner:
             event.error = (
                 None if failed is None else f"{failed.rule}: {failed.error}"[:LONGEST_ERROR]
             )
-            event.ended_at = await events.now()
+            event.ended_at = events.moment()
 
 
 def _settle(effects: Sequence[InboundEffect], made: InboundEffect) -> None:

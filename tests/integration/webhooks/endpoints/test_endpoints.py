@@ -237,7 +237,7 @@ async def test_a_test_event_goes_to_this_endpoint_alone(post: Post, master: Prin
     assert delivery.state == "delivered"
     said = await post.explained(master, tested.delivery_id)
     assert (said.sentence, said.fault) == ("It was delivered after 1 try.", None)
-    assert [moment.what for moment in said.timeline][0] == "promised"
+    assert said.timeline[0].what == "promised"
 
 
 async def test_forwarding_is_once_for_each_event(post: Post, master: Principal) -> None:
@@ -387,3 +387,43 @@ async def test_addresses_of_the_inside_are_refused_at_once(
             await post.endpoint(master, url=url)
         assert refused.value.issues[0]["field"] == "url"
         post.talk.container.outside = GuardedClient()
+
+
+async def test_a_replay_whose_job_runs_twice_sends_once(post: Post, master: Principal) -> None:
+    endpoint = await post.endpoint(master)
+    room = await post.talk.room(await post.talk.user(master, "ann"))
+    async with post.at_work():
+        await post.talk.send(master, room.id)
+        await post.settled(endpoint.id, 1)
+        await replay(post, master, endpoint.id, after_seq=0)
+        rows = await post.talk.rows("select payload from job where kind = 'webhooks.replay'")
+        jobs = WebhookJobs(post.hooks.open_replays, post.talk.container.database)
+        for count in (2, 2):
+            await jobs.replay_of(master.client_id, orjson.loads(rows[-1]["payload"]))
+            await post.receiver.until("/hook", count)
+            await post.settled(endpoint.id, 1)
+    await post.talk.run("delete from job where kind = 'webhooks.replay'")
+    assert len(post.receiver.got) == 2
+
+
+async def test_an_endpoint_that_moves_begins_anew(post: Post, master: Principal) -> None:
+    endpoint = await post.endpoint(master, "/old")
+    post.receiver.answer("/old", 410)
+    room = await post.talk.room(await post.talk.user(master, "ann"))
+    async with post.at_work():
+        await post.talk.send(master, room.id)
+
+        async def is_disabled() -> bool:
+            return (await post.shown(master, endpoint.id)).health.state == "disabled"
+
+        await eventually(is_disabled, why="disabled")
+        await post.talk.run(
+            "update delivery_target set is_proven = true where id = $1", endpoint.id
+        )
+        await update(post, master, endpoint.id, url=post.receiver.url + "/new")
+        rows = await post.talk.rows(
+            "select state, is_proven from delivery_target where id = $1", endpoint.id
+        )
+        assert rows == [{"state": "active", "is_proven": False}]
+        await post.talk.send(master, room.id)
+        await post.receiver.until("/new", 1)

@@ -35,6 +35,8 @@ async def test_down_for_an_hour_then_nothing_is_missing_and_the_drain_is_limited
             await post.advance(1100)
 
             async def probed(before: int = before) -> bool:
+                # The failure of the last probe may be noted only now.
+                await post.advance(60)
                 return len(post.receiver.got) > before
 
             await eventually(probed, why="a probe")
@@ -46,15 +48,22 @@ async def test_down_for_an_hour_then_nothing_is_missing_and_the_drain_is_limited
         assert tries[0]["n"] < 13
         post.receiver.heal("/hook")
         failed_before = len(post.receiver.got)
-        await post.advance(HOUR)
+
+        async def resumed() -> bool:
+            await post.advance(60)
+            return (await post.shown(master, endpoint.id)).health.state == "active"
+
+        await eventually(resumed, why="resumed")
         await post.settled(endpoint.id, 61, within_s=30)
         drained = post.receiver.got[failed_before:]
     ids = Counter(got.id for got in drained)
     assert set(ids.values()) == {1}
     assert len(ids) == 60
-    # The oldest first, but for the probe that found it well again; four are on their way at once.
-    seqs = [got.seq for got in drained][1:]
-    assert all(abs(seq - place) <= 8 for seq, place in zip(seqs, sorted(seqs), strict=True)), seqs
+    # The oldest first, but for the probes that found it well again; four are on their way at once.
+    seqs = [got.seq for got in drained]
+    rest = seqs[seqs.index(min(seqs)) :]
+    assert len(rest) > 50, seqs
+    assert all(abs(seq - place) <= 8 for seq, place in zip(rest, sorted(rest), strict=True)), seqs
     assert (await post.shown(master, endpoint.id)).health.state == "active"
     assert (await post.ledger(master)).balanced
 
