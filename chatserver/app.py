@@ -25,6 +25,9 @@ from chatserver.kernel.clock import utc_now
 from chatserver.kernel.errors import DomainError, UnavailableError
 from chatserver.kernel.principal import Principal
 from chatserver.operations import NAMESPACE_SCOPES, NAMESPACES, build_registry
+from chatserver.notifications.consent.door import UnsubscribeDoor
+from chatserver.notifications.inbox.events import INBOX_FACTS
+from chatserver.notifications.inbox.sockets import NAMESPACE as NOTIFICATIONS
 from chatserver.realtime.census import EXCHANGE_S, Caps, Census
 from chatserver.realtime.engine import Realtime
 from chatserver.realtime.hub import Views
@@ -152,7 +155,7 @@ class Server:
             leader=AdvisoryLeader(self.container.database, Role.CHANGE_LIST),
             bus=self.container.bus,
             node_id=self.settings.node_id,
-            views=Views(CHAT, {ROOMS: LOBBY_FACTS}),
+            views=Views(CHAT, {ROOMS: LOBBY_FACTS, NOTIFICATIONS: INBOX_FACTS}),
             namespaces=NAMESPACES,
             path=self.settings.socket_path,
             store=self._store(),
@@ -207,6 +210,7 @@ class Server:
             look=self.metrics.look,
             siblings=self.siblings,
         ).attach(app)
+        UnsubscribeDoor(self.container.notifications.open_consent).attach(app)
         InboundDoor(
             self.container.sources.reception,
             public_url=self.settings.public_url,

@@ -62,8 +62,10 @@ from chatserver.wiring.core import Core
 from chatserver.wiring.files import FilesParts
 from chatserver.wiring.helpdesk import Helpdesk
 from chatserver.wiring.moderation import Moderation
-from chatserver.wiring.providers import Providers
 from chatserver.wiring.search import SearchParts
+from chatserver.wiring.notifications import Notifications
+from chatserver.wiring.providers import Providers
+from chatserver.wiring.sending import Sending
 from chatserver.wiring.sources import Forwarder, Sources
 from chatserver.wiring.webhooks import Webhooks
 from chatserver.wiring.answers import AnswerWiring
@@ -165,6 +167,14 @@ class Container(Core):
         self.search = SearchParts(self, rooms=self._rooms)
         self.webhooks = Webhooks(self, self.log)
         self.providers = Providers(self, targets=self.webhooks.targets)
+        self.notifications = Notifications(self)
+        self.sending = Sending(
+            self,
+            webhooks=self.webhooks,
+            providers=self.providers,
+            notifications=self.notifications,
+            people=self._users,
+        )
         self.sources = Sources(
             self,
             rooms=self._rooms,

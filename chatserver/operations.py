@@ -45,6 +45,16 @@ from chatserver.invites.sockets import InviteCommands
 from chatserver.kernel.principal import Scope
 from chatserver.moderation.http import FLAG_ROUTES, RULE_ROUTES, RulesHttp
 from chatserver.moderation.sockets import FlagCommands
+from chatserver.notifications.consent.http import ROUTES as CONSENT_ROUTES
+from chatserver.notifications.consent.http import ConsentHttp
+from chatserver.notifications.devices.http import ROUTES as DEVICE_ROUTES
+from chatserver.notifications.devices.http import DevicesHttp
+from chatserver.notifications.inbox.sockets import FACTS as INBOX_FACTS
+from chatserver.notifications.inbox.sockets import NAMESPACE as NOTIFICATIONS
+from chatserver.notifications.inbox.sockets import ROUTES as INBOX_ROUTES
+from chatserver.notifications.inbox.sockets import InboxCommands
+from chatserver.notifications.requests.http import ROUTES as NOTIFICATION_ROUTES
+from chatserver.notifications.requests.http import NotificationsHttp
 from chatserver.privacy.http import FACTS as PRIVACY_FACTS
 from chatserver.privacy.http import ROUTES as PRIVACY_ROUTES
 from chatserver.privacy.http import HoldsHttp, PrivacyHttp
@@ -77,7 +87,6 @@ from chatserver.webhooks.endpoints.http import EndpointsHttp
 from chatserver.webhooks.sources.http import ROUTES as SOURCE_ROUTES
 from chatserver.webhooks.sources.http import SourcesHttp
 
-NOTIFICATIONS: Final = "/notifications"
 # What a key must be able to read to connect a namespace.
 NAMESPACE_SCOPES: Final = {
     ROOMS: Scope.ROOMS_READ,
@@ -144,12 +153,23 @@ def build_registry(container: Container | None = None, current: Running | None =
         namespaces=NAMESPACES,
     )
     registry.add(
+        InboxCommands(parts.notifications.open_inbox),
+        namespaces=(NOTIFICATIONS,),
+        routes=INBOX_ROUTES,
+    )
+    registry.add(DevicesHttp(parts.notifications.open_devices), routes=DEVICE_ROUTES)
+    registry.add(ConsentHttp(parts.notifications.open_consent), routes=CONSENT_ROUTES)
+    registry.add_facts(*INBOX_FACTS)
+    registry.add(
         SourcesHttp(parts.sources.open_sources, parts.sources.open_history), routes=SOURCE_ROUTES
     )
     hooks = parts.webhooks
     registry.add(
         ProvidersHttp(parts.providers.open_providers, parts.providers.checks),
         routes=PROVIDER_ROUTES,
+    )
+    registry.add(
+        NotificationsHttp(parts.sending.open_notifications), routes=NOTIFICATION_ROUTES
     )
     registry.add(DeliveriesHttp(hooks.open_deliveries, hooks.headers), routes=DELIVERY_ROUTES)
     registry.add(

@@ -15,7 +15,7 @@ from chatserver.infra import jobs
 from chatserver.infra.job_kinds import CONSIDER_ANSWER, PURGE_ROOM
 from chatserver.infra.outbox import OutboxRow
 from chatserver.infra.unit_of_work import UnitOfWork
-from chatserver.webhooks.endpoints.policies import FACT_TYPES
+from chatserver.webhooks.endpoints.schemas import FACT_TYPES
 
 Reaction: TypeAlias = Callable[[UnitOfWork, OutboxRow], Awaitable[None]]
 

@@ -82,7 +82,7 @@ class Webhooks(BaseModel):
     endpoints_per_client: int = 500
     endpoints_per_host: int = 50
     concurrency: int = 4
-    connections_per_host: int = 50
+    connections_per_host: int = 200
     slots: int = 1000
     drain_per_s: float = 20
     kept_connection_s: float = 15

@@ -28,10 +28,18 @@ from chatserver.infra.quotas import ClientUsage
 from chatserver.invites.models import Invite
 from chatserver.kernel.tables import METADATA
 from chatserver.moderation.models import Flag, ModerationRule
+from chatserver.search.models import MessageSearch, SearchProgress
+from chatserver.notifications.consent.models import Preference, Suppression
+from chatserver.notifications.devices.models import PushDevice
+from chatserver.notifications.inbox.models import InAppNotification
 from chatserver.privacy.models import Erasure, ErasureRoom
+from chatserver.notifications.requests.models import (
+    Notification,
+    NotificationContent,
+    NotificationDelivery,
+)
 from chatserver.providers.models import Provider
 from chatserver.rooms.models import Departure, Member, Room
-from chatserver.search.models import MessageSearch, SearchProgress
 from chatserver.users.models import User
 from chatserver.webhooks.endpoints.models import Endpoint, EndpointSecret, Event, EventNumber
 from chatserver.webhooks.sources.models import (
@@ -73,6 +81,7 @@ __all__ = [
     "ErasureRoom",
     "Generation",
     "IdempotencyRecord",
+    "InAppNotification",
     "InboundEffect",
     "InboundEvent",
     "InboundRefusal",
@@ -88,9 +97,14 @@ __all__ = [
     "MessageSearch",
     "ModerationRule",
     "ObjectRemoval",
-    "OutboxRow",
-    "Provider",
     "Receipt",
+    "Notification",
+    "NotificationContent",
+    "NotificationDelivery",
+    "OutboxRow",
+    "Preference",
+    "Provider",
+    "PushDevice",
     "RetiredKey",
     "Room",
     "RoomBot",
@@ -100,5 +114,6 @@ __all__ = [
     "Target",
     "StagedPart",
     "TrainingJob",
+    "Suppression",
     "User",
 ]

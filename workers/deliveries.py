@@ -36,6 +36,8 @@ NEEDED_S: Final = 25.0
 AGAIN_S: Final = 0.5
 WINDOW_S: Final = 60.0
 FLAPPING_AT: Final = 10
+_WELL: Final = frozenset({"rejected", "bounced", "skipped"})
+NOTES: Final = 4
 GIVE_BACK_S: Final = 2.0
 
 log = structlog.get_logger()
@@ -81,6 +83,12 @@ class Notes(Protocol):
         ...
 
 
+class Judge(Protocol):
+    """Decides what follows a try."""
+
+    def __call__(self, claim: Claim, sent: Sent, *, spread: float) -> Verdict: ...
+
+
 @dataclass(slots=True)
 class _Work:
     """A target's deliveries here."""
@@ -108,6 +116,7 @@ class Lane:
         queue: Queue,
         sender: Sender,
         notes: Notes,
+        judge: Judge = judge,
         slots: int = SLOTS,
         poll_s: float = POLL_S,
         sweep_s: float = SWEEP_S,
@@ -116,17 +125,22 @@ class Lane:
         self._queue = queue
         self._sender = sender
         self._notes = notes
+        self._judge = judge
         self._slots = slots
         self._poll_s = poll_s
         self._sweep_s = sweep_s
         self._loads: Batcher[Claim, Any] = Batcher(sender.load, size=BATCH, in_flight=2)
         self._records: Batcher[Ended, bool] = Batcher(queue.record, size=BATCH, in_flight=2)
         self._condition = Condition(f"deliveries of {channel}")
+        # Targets may fail by the hundred at once; each note is a transaction.
+        self._noting = asyncio.Semaphore(NOTES)
         self._loop = asyncio.get_running_loop()
         self._look = asyncio.Event()
         self._stopping = asyncio.Event()
         self._work: dict[UUID, _Work] = {}
         self._windows: dict[UUID, _Window] = {}
+        # Targets whose last failure was noted, and no success since.
+        self._troubled: set[UUID] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._held: Counter[UUID] = Counter()
         self._after = NOBODY
@@ -142,6 +156,12 @@ class Lane:
     def running(self) -> int:
         """How many are being sent just now."""
         return sum(work.running for work in self._work.values())
+
+    @property
+    def batches(self) -> tuple[float, float]:
+        """How many were loaded, and recorded, at once on average."""
+        loads, records = self._loads, self._records
+        return loads.things / max(1, loads.calls), records.things / max(1, records.calls)
 
     def wake(self) -> None:
         """Look now. Callable from any thread, and at any time."""
@@ -186,8 +206,9 @@ class Lane:
         if lost:
             log.warning("deliveries_taken_back", channel=self._channel, count=lost)
             self._look.set()
-        while not self._stopping.is_set() and await self._queue.settle():
-            await asyncio.sleep(0)
+        settled = 1
+        while settled and not self._stopping.is_set():
+            settled = await self._queue.settle()
 
     async def _sweep_often(self) -> None:
         while True:
@@ -264,9 +285,13 @@ class Lane:
                 await self._queue.record([cut])
             raise
         self.outcomes[sent.outcome] += 1
-        verdict = judge(claim, sent, spread=random.random())  # noqa: S311 - jitter
+        verdict = self._judge(claim, sent, spread=random.random())  # noqa: S311 - jitter
         if await self._record(Ended(claim, sent, verdict), ends_at):
-            await self._note(claim, sent)
+            try:
+                await self._note(claim, sent)
+            except UnavailableError:
+                # The next failure says the same.
+                log.warning("delivery_target_unnoted", target_id=str(claim.target_id))
 
     async def _load(self, claim: Claim, ends_at: float) -> tuple[Any] | None:
         """Read what is to be sent. None: not in time, so another worker will."""
@@ -290,18 +315,23 @@ class Lane:
         return False
 
     async def _note(self, claim: Claim, sent: Sent) -> None:
-        if sent.outcome == "rejected":
-            return  # the receiver is well; it did not want this one
+        if sent.outcome in _WELL:
+            return  # whoever was asked is well; it did not want this one, or was not even asked
         is_failure = sent.outcome != "accepted"
         is_flapping = self._count(claim.target_id, is_failure=is_failure)
         if is_failure:
-            if await self._notes.failed(claim, sent, is_flapping=is_flapping):
+            self._troubled.add(claim.target_id)
+            async with self._noting:
+                is_stopped = await self._notes.failed(claim, sent, is_flapping=is_flapping)
+            if is_stopped:
                 work = self._work[claim.target_id]
                 waiting = [each for each, _ in work.waiting]
                 work.waiting.clear()
                 await self._give_back(waiting)
-        elif not claim.is_plain or claim.target_id in self._windows:
-            await self._notes.succeeded(claim)
+        elif not claim.is_plain or claim.target_id in self._troubled:
+            self._troubled.discard(claim.target_id)
+            async with self._noting:
+                await self._notes.succeeded(claim)
 
     def _count(self, target_id: UUID, *, is_failure: bool) -> bool:
         """Count a try of a target that failed lately; tell whether half of many do."""

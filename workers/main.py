@@ -10,7 +10,7 @@ import structlog
 from chatserver.bootstrap import Container
 from chatserver.infra import logging
 from chatserver.infra.database import Database
-from chatserver.infra.job_kinds import SEND_DELIVERIES
+from chatserver.infra.job_kinds import SEND_DELIVERIES, SEND_NOTIFICATIONS
 from chatserver.infra.jobs import Doorbell
 from chatserver.reactions import LATER
 from chatserver.settings import Settings, SettingsError, load
@@ -19,6 +19,7 @@ from workers.deliveries import Lane
 from workers.files import FileJobs
 from workers.assistant import AnswerJobs
 from workers.documents import DocumentJobs
+from workers.notifications import NotificationLanes
 from workers.privacy import PrivacyJobs
 from workers.records import RecordJobs
 from workers.rooms import RoomJobs
@@ -76,6 +77,13 @@ async def worker(settings: Settings, stopping: asyncio.Event) -> None:
             slots=settings.webhooks.slots,
         )
         hooks.wake_here = lane.wake
+        notifications = NotificationLanes(
+            queue=container.sending.queue,
+            senders=container.sending.senders,
+            notes=container.sending.notes,
+            slots=settings.webhooks.slots,
+        )
+        container.sending.wake_here = notifications.wake
         indexing = asyncio.create_task(container.search.indexer.run(container.search.leader))
         try:
             await Worker(
@@ -84,7 +92,14 @@ async def worker(settings: Settings, stopping: asyncio.Event) -> None:
                 open_work=container.open(lambda work: work),
                 later=LATER,
                 together=(hooks.plan,),
-                lanes={SEND_DELIVERIES: lane},
+                lanes={
+                    SEND_DELIVERIES: lane,
+                    **{
+                        f"{SEND_NOTIFICATIONS}.{at}": each
+                        for at, each in enumerate(notifications.lanes)
+                    },
+                },
+                bells={SEND_NOTIFICATIONS: notifications.wake},
                 queue_url=settings.queue_url,
                 grace_s=settings.worker_grace_s,
             ).run(stopping)

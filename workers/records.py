@@ -56,6 +56,17 @@ _AGED: Final = (
         "select ctid from revoked_token where kept_until < clock_timestamp()"
         " limit :limit for update skip locked))"
     ),
+    text(
+        "delete from in_app_notification where ctid = any(array("
+        "select ctid from in_app_notification"
+        " where created_at < statement_timestamp() - interval '90 days'"
+        " limit :limit for update skip locked))"
+    ),
+    text(
+        "delete from suppression where ctid = any(array("
+        "select ctid from suppression where expires_at < statement_timestamp()"
+        " limit :limit for update skip locked))"
+    ),
     # Contract: ids of inbound webhooks are kept for 90 days.
     text(
         "delete from inbound_event where ctid = any(array("

@@ -37,7 +37,7 @@ log = structlog.get_logger()
 class Worker:
     """A claimer, an outbox dispatcher, lanes of deliveries, and the doorbells that wake them."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the parts of a process
         self,
         *,
         database: Database,
@@ -46,6 +46,7 @@ class Worker:
         later: Later,
         together: Sequence[Together] = (),
         lanes: Mapping[str, Lane] | None = None,
+        bells: Mapping[str, Callable[[], None]] | None = None,
         queue_url: str,
         poll_s: float = POLL_S,
         grace_s: float = GRACE_S,
@@ -53,11 +54,12 @@ class Worker:
         self.claimer = Claimer(database, handlings, poll_s=poll_s)
         self.dispatcher = Dispatcher(open_work, later, poll_s=poll_s, together=together)
         self._lanes = dict(lanes or {})
-        bells = {name: _bell(self.claimer, name) for name in self.claimer.names}
+        own = {name: _bell(self.claimer, name) for name in self.claimer.names}
         self._listener = Listener(
             queue_url,
             {
-                **bells,
+                **own,
+                **(bells or {}),
                 **{name: lane.wake for name, lane in self._lanes.items()},
                 DISPATCH_OUTBOX: self.dispatcher.wake,
             },

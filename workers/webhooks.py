@@ -1,7 +1,7 @@
 """Jobs about webhooks: long replays, and what ages out."""
 
 from datetime import datetime, timedelta
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 from uuid import UUID
 
 from sqlalchemy import text
@@ -71,19 +71,28 @@ class WebhookJobs:
     async def replay(self, claim: Claim) -> None:
         if claim.client_id is None:
             raise ValueError("events are replayed for a client")
+        await self.replay_of(claim.client_id, claim.payload)
+
+    async def replay_of(self, client_id: UUID, payload: dict[str, Any]) -> None:
+        """Send a range of events again, a slice in each transaction."""
         left: Replaying | None = Replaying(
-            claim.client_id,
-            UUID(claim.payload["endpoint_id"]),
-            int(claim.payload["after"]),
-            int(claim.payload["upto"]),
-            only_lost=bool(claim.payload["only_lost"]),
-            by=str(claim.payload["by"]),
+            client_id,
+            UUID(payload["endpoint_id"]),
+            int(payload["after"]),
+            int(payload["upto"]),
+            only_lost=bool(payload["only_lost"]),
+            by=str(payload["by"]),
+            asked_at=datetime.fromisoformat(payload["asked_at"]),
         )
         while left is not None:
             async with self._open_replays() as replays:
                 left = await replays.replay_slice(left)
 
     async def trim(self, _: Claim) -> None:
+        await self.trim_all()
+
+    async def trim_all(self) -> None:
+        """Remove what is older than it is kept, in slices."""
         async with self._database.transaction() as session:
             now = (await session.execute(_NOW)).scalar_one()
         below = first_id(now - timedelta(days=KEPT_DAYS))

@@ -11,16 +11,19 @@ from sqlalchemy import text
 from chatserver.api_keys.rotation import place as place_of_key
 from chatserver.bootstrap import Container
 from chatserver.cli.clients import Json, say, with_container
+from chatserver.deliveries.service import place as place_of_response
 from chatserver.infra.database import Database
 from chatserver.infra.idempotency import KeyUse, place
 from chatserver.infra.sealed import Sealed, SealedColumn, Unreadable
 from chatserver.infra.secrets import SecretBox
 from chatserver.infra.signing import Signed, is_signed
+from chatserver.notifications.devices.service import place as place_of_device
 from chatserver.privacy.policies import canonical
 from chatserver.privacy.schemas import ErasureOut, Signature
 from chatserver.providers.service import place_of_config
 from chatserver.settings import Settings
-from chatserver.webhooks.sources.repository import place as place_of_inbound_secret
+from chatserver.webhooks.endpoints.models import secret_place
+from chatserver.webhooks.sources.models import place_of_secret as place_of_inbound_secret
 
 group = typer.Typer(help="Stored credentials and the keys that protect them.", no_args_is_help=True)
 
@@ -39,6 +42,29 @@ SEALED: Final = (
         "answer",
         ("client_id", "caller", "key"),
         lambda row: place(KeyUse(row["client_id"], row["caller"], row["key"], b"")),
+    ),
+    SealedColumn(
+        "webhook_secret",
+        "sealed",
+        ("id",),
+        lambda row: secret_place(row["client_id"], row["endpoint_id"], row["id"]),
+        also=("client_id", "endpoint_id"),
+    ),
+    SealedColumn(
+        "delivery_attempt",
+        "response",
+        ("delivery_id", "generation", "no"),
+        lambda row: place_of_response(
+            row["client_id"], row["delivery_id"], row["generation"], row["no"]
+        ),
+        also=("client_id",),
+    ),
+    SealedColumn(
+        "push_device",
+        "sealed",
+        ("id",),
+        lambda row: place_of_device(row["client_id"], row["id"]),
+        also=("client_id",),
     ),
     SealedColumn(
         "inbound_secret",

@@ -12,7 +12,7 @@ class DeliveryNotFoundError(DomainError):
 class DeliveryUnsettledError(DomainError):
     kind = ErrorKind.CONFLICT
     code = "delivery.unsettled"
-    title = "This delivery is still under way: it needs no replay."
+    title = "This delivery is being sent just now."
 
 
 class DeliveryCursorInvalidError(DomainError):

@@ -47,7 +47,7 @@ class DeliveriesHttp:
         errors=(DeliveryNotFoundError, DeliveryUnsettledError),
     )
     async def replay(self, principal: Principal, command: DeliveryRef) -> DeliveryOut:
-        """Send a delivery again that has come to an end, delivered or not, under the same id."""
+        """Send a delivery again, under its id, delivered or not; one that waits is tried now."""
         async with self._deliveries() as deliveries:
             return await deliveries.replay(principal, command)
 

@@ -87,6 +87,7 @@ class Health:
     # Seconds since it got into its state.
     since_s: float = 0.0
     is_warned: bool = False
+    is_draining: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +107,9 @@ class Change:
     warned: bool = False
 
 
-def after_failure(health: Health, sent: Sent, *, is_flapping: bool, spread: float) -> Change:
+def after_failure(
+    health: Health, sent: Sent, *, is_probe: bool, is_flapping: bool, spread: float
+) -> Change:
     """Decide what a failed try means for its target.
 
     `is_flapping`: half of at least ten tries within a minute failed.
@@ -129,7 +132,8 @@ def after_failure(health: Health, sent: Sent, *, is_flapping: bool, spread: floa
     elif failures >= DEGRADED_AT or health.state == "degraded":
         state = "degraded"
     open_s, opened = None, health.opened
-    if is_paused:
+    # What was on its way when the pause began says nothing new; a probe does.
+    if is_paused and (is_probe or health.state != "paused"):
         open_s = jittered(min(OPEN_S * 2.0 ** min(opened, 10), LONGEST_OPEN_S), spread)
         opened += 1
     if sent.outcome == "throttled":
@@ -146,6 +150,7 @@ def after_failure(health: Health, sent: Sent, *, is_flapping: bool, spread: floa
         failures=failures,
         opened=opened,
         open_s=open_s,
+        is_draining=health.is_draining and not is_paused,
         told=(*told, "disabling") if warned else told,
         warned=warned,
     )
@@ -160,7 +165,7 @@ def after_success(health: Health) -> Change:
     return Change(
         state="active",
         open_s=0.0,
-        is_draining=was_paused,
+        is_draining=was_paused or health.is_draining,
         told=("resumed",) if was_paused and was_told else (),
     )
 

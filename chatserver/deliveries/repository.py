@@ -5,6 +5,7 @@ from datetime import date, datetime
 from typing import Any, Final
 from uuid import UUID
 
+import orjson
 from sqlalchemy import select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
@@ -24,6 +25,16 @@ from unnest(cast(:ids as uuid[]), cast(:clients as uuid[]), cast(:targets as uui
 on conflict (target_id, source_seq) do nothing
 returning id, client_id
 """)
+_KEEP: Final = text("""
+insert into delivery (id, client_id, channel, target_id, source_id, priority, state, reason,
+  next_at, expires_at, attempts, tries, generation, created_at, settled_at)
+select r.id, r.client_id, r.channel, r.target_id, r.source_id, r.priority, r.state, r.reason,
+  r.next_at, r.expires_at, 0, 0, 1, clock_timestamp(),
+  case when r.is_settled then clock_timestamp() end
+from jsonb_to_recordset(cast(:rows as jsonb)) as r (id uuid, client_id uuid, channel text,
+  target_id uuid, source_id uuid, priority int, state text, reason text, next_at timestamptz,
+  expires_at timestamptz, is_settled boolean)
+""")
 _PROMISE: Final = text("""
 insert into delivery_day as d (client_id, channel, day, promised)
 select p.client_id, :channel, p.day, p.n
@@ -33,20 +44,22 @@ order by p.client_id, p.day
 on conflict (client_id, channel, day) do update set promised = d.promised + excluded.promised
 """)
 _HEALTH: Final = text("""
-select state, failures, opened, is_proven, warned_at is not null as is_warned,
+select state, failures, opened, is_proven, is_draining, warned_at is not null as is_warned,
   extract(epoch from clock_timestamp() - first_failure_at)::float8 as failing_s,
   extract(epoch from clock_timestamp() - told_at)::float8 as told_s,
   extract(epoch from clock_timestamp() - since)::float8 as since_s
 from delivery_target where id = :target for update
 """)
 _CHANGE: Final = text("""
-update delivery_target set state = cast(:state as text), reason = :reason, failures = :failures, opened = :opened,
+update delivery_target set state = cast(:state as text), reason = :reason,
+  failures = :failures, opened = :opened,
   since = case when state = cast(:state as text) then since else clock_timestamp() end,
   first_failure_at = case when :failures > 0 then coalesce(first_failure_at, clock_timestamp()) end,
   open_until = case when cast(:open_s as float8) is null then open_until
     when :open_s > 0 then clock_timestamp() + make_interval(secs => :open_s) end,
   is_draining = :is_draining,
-  tokens = case when :is_draining then 0 else tokens end, tokens_at = clock_timestamp(),
+  tokens = case when :is_draining and not is_draining then 0 else tokens end,
+  tokens_at = case when :is_draining and not is_draining then clock_timestamp() else tokens_at end,
   is_proven = is_proven or :is_well,
   told_at = case when :is_told then clock_timestamp() else told_at end,
   warned_at = case when :is_well then null when :warned then clock_timestamp() else warned_at end
@@ -67,10 +80,16 @@ update delivery set state = 'queued', reason = null, generation = generation + 1
 _REPLAY_ONE: Final = text(
     f"{_REPLAY} where id = :id and client_id = :client and state = any (:settled) returning id"
 )
+_HASTEN: Final = text("""
+update delivery set next_at = clock_timestamp()
+where id = :id and client_id = :client and state in ('scheduled', 'queued', 'retry_wait')
+returning id
+""")
 _REPLAY_SINCE: Final = text(
     f"""{_REPLAY} where id = any (array(
       select id from delivery where client_id = :client and target_id = :target
         and source_seq > :after and source_seq <= :upto and state = any (:settled)
+        and settled_at <= :before
       order by source_seq limit :limit for update skip locked)) returning source_seq"""  # noqa: S608
 )
 _LEDGER: Final = text("""
@@ -104,6 +123,10 @@ class DeliveryRepository:
             },
         )
         return [(row.id, row.client_id) for row in made]
+
+    async def keep(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Make deliveries as they are described, settled ones too."""
+        await self._session.execute(_KEEP, {"rows": orjson.dumps(rows, default=str).decode()})
 
     async def promise(self, channel: str, counts: dict[tuple[UUID, date], int]) -> None:
         """Count what was promised, by client and day."""
@@ -227,19 +250,25 @@ class DeliveryRepository:
         )
         return done.first() is not None
 
-    async def replay_since(
+    async def hasten(self, client_id: UUID, delivery_id: UUID) -> bool:
+        """Let a waiting delivery be due now; False when it does not wait."""
+        done = await self._session.execute(_HASTEN, {"id": delivery_id, "client": client_id})
+        return done.first() is not None
+
+    async def replay_since(  # noqa: PLR0913 - a range has that many ends
         self,
         client_id: UUID,
         target_id: UUID,
         *,
         after: int,
         upto: int,
+        before: datetime,
         by: str,
         deadline_s: float,
         settled: list[str],
         limit: int,
     ) -> int:
-        """Queue a target's settled deliveries of a range again; how many it were."""
+        """Queue a target's deliveries of a range again that settled before a time; how many."""
         done = await self._session.execute(
             _REPLAY_SINCE,
             {
@@ -247,6 +276,7 @@ class DeliveryRepository:
                 "target": target_id,
                 "after": after,
                 "upto": upto,
+                "before": before,
                 "by": by,
                 "deadline": deadline_s,
                 "settled": settled,

@@ -107,7 +107,7 @@ class LedgerLine(Answer):
 class Ledger(Answer):
     """What was promised, against what became of it."""
 
-    from_: date = Field(serialization_alias="from")
-    to: date
+    first_day: date
+    last_day: date
     channels: list[LedgerLine]
     balanced: bool

@@ -4,7 +4,7 @@ import base64
 from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, timedelta
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from chatserver.deliveries.errors import (
@@ -92,6 +92,24 @@ class DeliveryService:
             self._recorder.after_commit(self._wake)
         return len(made)
 
+    async def keep(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Make deliveries as they are described, settled ones too, and count them as promised.
+
+        Each has `id`, `client_id`, `channel`, `target_id`, `source_id`, `priority`, `state`,
+        `reason`, `next_at`, `expires_at` and `is_settled`. Whoever calls wakes the workers.
+        """
+        await self._deliveries.keep(rows)
+        counts = Counter((row["channel"], row["client_id"], day_of(row["id"])) for row in rows)
+        for channel in sorted({channel for channel, _, _ in counts}):
+            await self._deliveries.promise(
+                channel,
+                {(client, day): n for (of, client, day), n in counts.items() if of == channel},
+            )
+
+    async def now(self) -> datetime:
+        """Tell PostgreSQL's time."""
+        return await self._deliveries.now()
+
     async def planned(self, target_id: UUID, source_seq: int) -> UUID | None:
         """Find the delivery of a source to a target."""
         return await self._deliveries.of_source(target_id, source_seq)
@@ -149,9 +167,11 @@ class DeliveryService:
     async def replay(self, principal: Principal, command: DeliveryRef) -> DeliveryOut:
         """Send a settled delivery again, under the same id, on a schedule of its own.
 
+        One that waits is tried now, on the schedule that it has.
+
         Raises:
             DeliveryNotFoundError: there is none of the client.
-            DeliveryUnsettledError: it is still under way.
+            DeliveryUnsettledError: it is being sent just now.
         """
         delivery = await self._must(principal, command)
         done = await self._deliveries.replay(
@@ -161,7 +181,7 @@ class DeliveryService:
             deadline_s=DEADLINE_S,
             settled=list(TERMINAL),
         )
-        if not done:
+        if not done and not await self._deliveries.hasten(principal.client_id, delivery.id):
             raise DeliveryUnsettledError
         self._recorder.audit(
             principal.client_id, principal, "delivery.replay", f"delivery:{delivery.id}"
@@ -177,17 +197,20 @@ class DeliveryService:
         by: str,
         after: int,
         upto: int,
+        before: datetime,
         only_lost: bool,
     ) -> int:
         """Send what is settled of a range of a target's sources again; how many it were.
 
-        The range must hold at most `REPLAYED` sources.
+        What settled after `before` is left alone: asking twice replays once. The range must hold at
+        most `REPLAYED` sources.
         """
         done = await self._deliveries.replay_since(
             client_id,
             target_id,
             after=after,
             upto=upto,
+            before=before,
             by=by,
             deadline_s=DEADLINE_S,
             settled=LOST if only_lost else list(TERMINAL),
@@ -245,7 +268,10 @@ class DeliveryService:
             for channel in sorted({channel for channel, _, _ in counted})
         ]
         return Ledger(
-            from_=first, to=last, channels=lines, balanced=all(line.balanced for line in lines)
+            first_day=first,
+            last_day=last,
+            channels=lines,
+            balanced=all(line.balanced for line in lines),
         )
 
     async def _must(self, principal: Principal, command: DeliveryRef) -> Delivery:

@@ -1,7 +1,7 @@
 """Where deliveries go, and how well that is: troubles are noted, told, and got over."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from chatserver.deliveries.models import Claim, Sent, Target
@@ -48,15 +48,23 @@ class TargetService:
         """Nothing goes there any more; what waits is cancelled soon."""
         await self._deliveries.update_target(client_id, target_id, state="deleted", reason=None)
 
-    async def heal(self, client_id: UUID, channel: str, target_id: UUID) -> None:
-        """Let a target begin anew, whatever was the matter with it: it was mended by hand."""
+    async def heal(
+        self, client_id: UUID, channel: str, target_id: UUID, *, is_new: bool = False
+    ) -> None:
+        """Let a target begin anew, whatever was the matter with it: it was mended by hand.
+
+        `is_new`: it is another one now, and was never seen to take anything.
+        """
         health = await self._deliveries.lock_health(target_id)
         if health is None or health.state == "deleted":
             return
         was_stopped = health.state in ("paused", "disabled")
         change = Change(state="active", open_s=0.0, is_draining=was_stopped)
         await self._deliveries.change(target_id, change, is_well=False)
-        await self._deliveries.update_target(client_id, target_id, warned_at=None)
+        values: dict[str, Any] = {"warned_at": None}
+        if is_new:
+            values["is_proven"] = False
+        await self._deliveries.update_target(client_id, target_id, **values)
         await self._deliveries.release(channel, target_id, limit=RELEASED)
         self._recorder.after_commit(self._wake)
 
@@ -67,7 +75,9 @@ class TargetService:
         health = await self._deliveries.lock_health(claim.target_id)
         if health is None:
             return None
-        change = after_failure(health, sent, is_flapping=is_flapping, spread=spread)
+        change = after_failure(
+            health, sent, is_probe=claim.is_probe, is_flapping=is_flapping, spread=spread
+        )
         await self._apply(claim, channel, change, is_well=False)
         return change
 
@@ -77,7 +87,7 @@ class TargetService:
         if health is None:
             return None
         change = after_success(health)
-        if change.is_draining:
+        if health.state == "paused":
             await self._deliveries.release(channel, claim.target_id, limit=RELEASED)
         await self._apply(claim, channel, change, is_well=change.state == "active")
         return change

@@ -32,7 +32,9 @@ RETAIN: Final = JobKind("messages.retain", "sweep", deadline_s=3600.0)
 CHECK_FILE: Final = JobKind("files.check", "sweep", deadline_s=300.0, max_attempts=20)
 SWEEP_FILES: Final = JobKind("files.sweep", "sweep")
 # How often an event is tried is the runner's to say: it also tells what was wrong.
-RUN_INBOUND: Final = JobKind("webhooks.inbound", "webhook", deadline_s=120.0, max_attempts=1000)
+RUN_INBOUND: Final = JobKind(
+    "webhooks.inbound", "webhook", deadline_s=120.0, max_attempts=1000, retry_s=2.0
+)
 REPLAY_EVENTS: Final = JobKind("webhooks.replay", "webhook", max_attempts=20)
 TRIM_DELIVERIES: Final = JobKind("deliveries.trim", "sweep", deadline_s=3600.0)
 # Taken over within 15 s of a kill. How often it is tried is the answer's own affair: `generation`.
@@ -58,6 +60,7 @@ REINDEX: Final = JobKind("search.reindex", "sweep", deadline_s=3600.0, max_attem
 DISPATCH_OUTBOX: Final = "outbox.dispatch"
 # No job: deliveries are rows of their own, and this bell only says that there are some.
 SEND_DELIVERIES: Final = "deliveries.send"
+SEND_NOTIFICATIONS: Final = "notifications.send"
 KINDS: Final = {
     kind.name: kind
     for kind in (

@@ -19,6 +19,7 @@ from chatserver.privacy.events import erased
 from chatserver.privacy.holds import HoldRepository
 from chatserver.privacy.inbound import FIRST, scrub_page
 from chatserver.privacy.models import Erasure
+from chatserver.privacy.outbound import scrub_told
 from chatserver.privacy.repository import PrivacyRepository
 from chatserver.rooms.models import Member, Room
 
@@ -89,6 +90,8 @@ class Eraser:
         if erasure is None:
             return
         after = erasure.after_room
+        # Before the log forgets whom a fact was about; what comes meanwhile is looked for after it.
+        await self._scrub_told(erasure)
         for _ in range(ROUNDS):
             if not await self._walk(erasure, after):
                 return
@@ -96,6 +99,7 @@ class Eraser:
             await self._forget_answers(erasure)
             await self._scrub_inbound(erasure)
             await self._forget_files(erasure)
+            await self._scrub_told(erasure)
             if await self._finish(erasure):
                 return
             # Somebody was adding the person to a room just when the erasure began.
@@ -184,6 +188,17 @@ class Eraser:
         while done:
             async with self._open_work() as work:
                 done = await PrivacyRepository(work.session).scrub_reactions(erasure, MESSAGES)
+    async def _scrub_told(self, erasure: Erasure) -> None:
+        after: int | None = 0
+        while after is not None:
+            async with self._open_work() as work:
+                after, cleared = await scrub_told(
+                    work.session, erasure.client_id, erasure.external_id, after
+                )
+                if cleared:
+                    await PrivacyRepository(work.session).count(
+                        erasure.id, "webhook_events", cleared
+                    )
 
     async def _scrub_inbound(self, erasure: Erasure) -> None:
         after: UUID | None = FIRST

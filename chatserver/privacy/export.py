@@ -11,6 +11,7 @@ from chatserver.kernel.clock import rfc3339
 from chatserver.kernel.opening import Open
 from chatserver.kernel.principal import Principal
 from chatserver.kernel.wire import Lines
+from chatserver.privacy import told
 from chatserver.privacy.repository import PrivacyRepository
 from chatserver.privacy.schemas import PersonPath
 from chatserver.users.models import User
@@ -64,6 +65,8 @@ class Exporter:
                 yield _line(kind, row)
         async for line in self._reactions(user):
             yield line
+        async for line in self._told(user):
+            yield line
         after: UUID | None = None
         while True:
             async with self._open_work() as work:
@@ -74,6 +77,21 @@ class Exporter:
             async for line in self._messages(user, ids):
                 yield line
             after = ids[-1]
+
+    async def _told(self, user: User) -> AsyncIterator[bytes]:
+        async with self._open_work() as work:
+            chosen = await told.choices(work.session, user.client_id, user.id)
+        for kind, members in chosen:
+            yield _line(kind, members)
+        after = UUID(int=0)
+        while True:
+            async with self._open_work() as work:
+                found = await told.notifications(work.session, user.client_id, user.id, after)
+            for members in found:
+                yield _line("notification", members)
+            if len(found) < told.PAGE:
+                return
+            after = found[-1]["id"]
 
     async def _messages(self, user: User, rooms: list[UUID]) -> AsyncIterator[bytes]:
         place: tuple[UUID | None, int] = (None, 0)

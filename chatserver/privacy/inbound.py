@@ -15,11 +15,14 @@ from sqlalchemy.ext.asyncio import AsyncSession
 PAGE: Final = 100
 FIRST: Final = UUID(int=0)
 
+# Locked in a statement of its own: what a worker plans for an event just now is then seen below.
+_PAGE: Final = text("""
+select id from inbound_event where client_id = :client and id > :after order by id limit :limit
+for update
+""")
 # Found by the external id as a JSON text or as a field of a form, and by what rules made of it.
 _SCRUB: Final = text("""
-with page as materialized (
-  select id from inbound_event where client_id = :client and id > :after order by id limit :limit
-), hit as materialized (
+with page as (select unnest(cast(:ids as uuid[])) as id), hit as materialized (
   select e.id from inbound_event e join page on page.id = e.id
   where position(cast(:quoted as bytea) in e.body) > 0
     or position(cast(:field as bytea) in e.body) > 0
@@ -33,7 +36,7 @@ with page as materialized (
   update inbound_event e set body = '', headers = '{}', error = null
   from hit where e.id = hit.id returning e.id
 )
-select (select id from page order by id desc limit 1) as last, (select count(*) from events) as n
+select count(*) from events
 """)
 
 
@@ -42,17 +45,17 @@ async def scrub_page(
 ) -> tuple[UUID | None, int]:
     """Clear a page of events that name a person; where the next page begins, and how many."""
     quoted = orjson.dumps(name)
-    found = (
-        await session.execute(
-            _SCRUB,
-            {
-                "client": client_id,
-                "after": after,
-                "limit": PAGE,
-                "quoted": quoted,
-                "field": f"={quote_plus(name)}".encode(),
-                "text": quoted.decode(),
-            },
-        )
-    ).one()
-    return found.last, found.n
+    page = await session.scalars(_PAGE, {"client": client_id, "after": after, "limit": PAGE})
+    ids = list(page)
+    if not ids:
+        return None, 0
+    cleared = await session.execute(
+        _SCRUB,
+        {
+            "ids": ids,
+            "quoted": quoted,
+            "field": f"={quote_plus(name)}".encode(),
+            "text": quoted.decode(),
+        },
+    )
+    return ids[-1], int(cleared.scalar_one())

@@ -119,6 +119,7 @@ class Webhooks:
             "upto": replaying.upto,
             "only_lost": replaying.only_lost,
             "by": replaying.by,
+            "asked_at": replaying.asked_at.isoformat(),
         }
         await jobs.plan(
             work.session,
@@ -199,7 +200,8 @@ class TargetNotes:
     def _tell(self, claim: Claim, change: Change) -> None:
         for told in change.told:
             log.warning(
-                f"target_{told}",
+                "delivery_target_changed",
+                now=told,
                 channel=self._channel,
                 target_id=str(claim.target_id),
                 client_id=str(claim.client_id),

@@ -1,7 +1,7 @@
 """By whom notifications go out.
 
 Revision ID: 0096
-Revises: 0090
+Revises: 0095
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from alembic import op
 from sqlalchemy.dialects import postgresql
 
 revision: str = "0096"
-down_revision: str | None = "0090"
+down_revision: str | None = "0095"
 branch_labels: Sequence[str] | None = None
 depends_on: Sequence[str] | None = None
 

@@ -41,7 +41,10 @@ KINDS: Final = {
     "/providers/{id}": "provider",
     "/users/{external_id}/keys/{id}": "user key",
     "/webhooks/sources/{id}": "inbound source",
+    "/webhooks/endpoints/{id}": "webhook endpoint",
+    "/deliveries/{id}": "delivery",
     "secret_id": "source secret",
+    "/suppressions/{id}": "suppression",
     "event_id": "inbound event",
 }
 # A right body for each operation that takes one, so that only the ids are wrong.
@@ -52,6 +55,11 @@ BODIES: Final[dict[str, dict[str, Any]]] = {
     "user.revoke": {},
     "provider.update": {"name": "taken over"},
     "provider.verify": {},
+    "endpoint.update": {"description": "taken over"},
+    "endpoint.rotate_secret": {},
+    "endpoint.test": {},
+    "endpoint.replay": {"missing": True},
+    "delivery.replay": {},
     "room.update": {"title": "taken over"},
     "room.deactivate": {},
     "room.reactivate": {},
@@ -99,6 +107,12 @@ NAMELESS: Final = {
     *("moderation.rule_create", "moderation.rule_list", "moderation.try"),
     *("provider.create", "provider.list"),
     *("source.create", "source.list"),
+    *("audit.list", "client.usage"),
+    *("endpoint.create", "endpoint.list", "ledger.get"),
+    *("source.create", "source.list", "suppression.create", "suppression.list"),
+    *("notification.list", "notification.ack", "notification.read", "notification.read_all"),
+    *("device.put", "device.list", "device.delete"),
+    *("preference.get", "preference.put", "preference.update"),
 }
 
 

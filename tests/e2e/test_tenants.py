@@ -19,6 +19,7 @@ from chatserver.transport.registry import Operation, Route
 from tests.support.clients import CHAT, ROOMS, PythonDevice, RawSocket, RefusedError
 from tests.support.everything import rows_with
 from tests.support.issuer import own_issuer
+from tests.support.inbox import put_in_inbox
 from tests.support.nodes import Cluster, Node
 from tests.support.scene import Scene, on_stage
 from tests.support.tenants import (
@@ -86,7 +87,9 @@ async def _party(scene: Scene, name: str, node: int, *, profile: Any = None) -> 
     return Party(name, await scene.as_user(name, node), scene.api, device)
 
 
-async def _things_of(alice: Party, scene: Scene, canary: str, name_canary: str) -> dict[Ref, str]:
+async def _things_of(
+    alice: Party, scene: Scene, canary: str, name_canary: str, admin_url: str
+) -> dict[Ref, str]:
     """Let Alice have one of everything, each with the canary in it."""
     made = await scene.api.post(
         "/rooms",
@@ -120,8 +123,18 @@ async def _things_of(alice: Party, scene: Scene, canary: str, name_canary: str) 
             {"slug": "shop-of-hers", "description": canary, **BASIC_SOURCE},
         )
     ).ok()
+    address = {"channel": "email", "address": f"a@{canary}.example"}
+    suppressed = (await scene.api.post("/suppressions", address)).ok()
     event = await Vendor(scene.api, scene.client["slug"], "shop-of-hers").basic({"x": canary})
+    hook = {"url": f"https://8.8.8.8/{canary}", "events": ["*"], "description": canary}
+    endpoint = (await scene.api.post("/webhooks/endpoints", hook)).ok()
+    tested = (await scene.api.post(f"/webhooks/endpoints/{endpoint['id']}/test", {})).ok()
     return {
+        Ref.ENDPOINT: endpoint["id"],
+        Ref.WEBHOOK_EVENT: tested["event_id"],
+        Ref.DELIVERY: tested["delivery_id"],
+        Ref.NOTIFICATION: await put_in_inbox(admin_url, scene.client["id"], alice.name, canary),
+        Ref.SUPPRESSION: suppressed["id"],
         Ref.NEW_SLUG: "shop-of-hers",
         Ref.SOURCE: source["id"],
         Ref.SOURCE_SECRET: source["secrets"][0]["id"],
@@ -156,7 +169,7 @@ async def walk(pair: Cluster, nodes: list[Node], scene: Scene) -> AsyncIterator[
         "metadata": {"x": canary},
     }
     alice = await _party(scene, f"alice-{name_canary}", 0, profile=profile)
-    foreign = await _things_of(alice, scene, canary, name_canary)
+    foreign = await _things_of(alice, scene, canary, name_canary, pair.database.admin_url)
     ally = await _party(scene, "ally", 1)
     async with on_stage(nodes, pair.database.secrets.operator_key) as elsewhere:
         bert = await _party(elsewhere, "bert", 1)

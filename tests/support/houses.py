@@ -21,10 +21,13 @@ UNKNOWN: Final = {
     "rule": UNKNOWN_ID,
     "flag": UNKNOWN_ID,
     "provider": UNKNOWN_ID,
+    "webhook endpoint": UNKNOWN_ID,
+    "delivery": UNKNOWN_ID,
     "inbound source": UNKNOWN_ID,
     "source secret": UNKNOWN_ID,
     "inbound event": UNKNOWN_ID,
     "file": UNKNOWN_ID,
+    "suppression": UNKNOWN_ID,
 }
 
 
@@ -79,7 +82,14 @@ class House:
         event = await Vendor(scene.api, scene.client["slug"], "shop").basic({"x": self.canary})
         provider = {"channel": "webhook", "kind": "standard", "name": f"{self.canary} provider"}
         way = (await scene.api.post("/providers", {**provider, "config": {}})).ok()
+        hook = {"url": f"https://8.8.8.8/{self.canary}", "events": ["room.deleted"]}
+        endpoint = (await scene.api.post("/webhooks/endpoints", hook)).ok()
+        tested = (await scene.api.post(f"/webhooks/endpoints/{endpoint['id']}/test", {})).ok()
+        address = {"channel": "email", "address": f"a@{self.canary}.example"}
         self.ids = {
+            "suppression": (await scene.api.post("/suppressions", address)).ok()["id"],
+            "webhook endpoint": endpoint["id"],
+            "delivery": tested["delivery_id"],
             "inbound source": source["id"],
             "source secret": source["secrets"][0]["id"],
             "inbound event": event.ok()["id"],
@@ -114,6 +124,9 @@ class House:
             (await api.get(f"/users/{self.ids['user']}")).body,
             (await api.get("/rooms/all")).body,
             (await api.get("/webhooks/sources")).body,
+            (await api.get("/suppressions")).body,
+            (await api.get("/webhooks/endpoints")).body,
+            (await api.get(f"/deliveries/{self.ids['delivery']}")).body,
             (await api.get(f"/rooms/{room}/events")).body,
             (await api.get(f"/rooms/{room}/members")).body,
             [key["id"] for key in (await api.get("/client/keys")).body["items"]],

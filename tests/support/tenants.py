@@ -54,10 +54,15 @@ class Ref(StrEnum):
     RULE = "rule"
     FLAG = "flag"
     PROVIDER = "provider"
+    ENDPOINT = "webhook endpoint"
+    WEBHOOK_EVENT = "webhook event"
+    DELIVERY = "delivery"
     SOURCE = "inbound source"
     NEW_SLUG = "new slug"
     SOURCE_SECRET = "source secret"
     INBOUND_EVENT = "inbound event"
+    NOTIFICATION = "notification"
+    SUPPRESSION = "suppression"
 
 
 R = Ref
@@ -68,6 +73,8 @@ PER_CLIENT: Final = frozenset({R.NEW_USER, R.NEW_ROOM_NAME, R.NEW_SLUG})
 PEOPLE: Final = frozenset({R.PERSON, R.MEMBER})
 MEMBER: Final = {"room_id": R.ROOM, "user_id": R.PERSON}
 PROVIDER: Final = {"channel": "webhook", "kind": "standard", "name": "x", "config": {}}
+# An address that is public without being asked for; nothing is sent where no worker runs.
+ENDPOINT: Final = {"url": "https://8.8.8.8/hook", "events": ["room.deleted"]}
 PROBES: Final[dict[str, Payload]] = {
     "audit.list": {},
     "auth.confirm": {"key_id": R.KEY},
@@ -84,6 +91,22 @@ PROBES: Final[dict[str, Payload]] = {
     "client_key.delete": {"id": R.MASTER_KEY},
     "client_key.list": {},
     "client_key.rotate": {"id": R.MASTER_KEY},
+    "delivery.explain": {"id": R.DELIVERY},
+    "delivery.get": {"id": R.DELIVERY},
+    "delivery.replay": {"id": R.DELIVERY},
+    "endpoint.create": ENDPOINT,
+    "endpoint.delete": {"id": R.ENDPOINT},
+    "endpoint.deliveries": {"id": R.ENDPOINT},
+    "endpoint.events": {"id": R.ENDPOINT},
+    "endpoint.get": {"id": R.ENDPOINT},
+    "endpoint.list": {},
+    "endpoint.replay": {"id": R.ENDPOINT, "missing": True},
+    "endpoint.rotate_secret": {"id": R.ENDPOINT},
+    "endpoint.test": {"id": R.ENDPOINT},
+    "endpoint.update": {"id": R.ENDPOINT, "description": "x"},
+    "device.delete": {"kind": "fcm", "token": "token-of-a-phone"},
+    "device.list": {},
+    "device.put": {"kind": "fcm", "token": "token-of-a-phone"},
     "erasure.get": {"external_id": R.ERASED},
     "flag.list": {},
     "flag.resolve": {"flag_id": R.FLAG, "action": "dismiss"},
@@ -110,6 +133,7 @@ PROBES: Final[dict[str, Payload]] = {
     "file.create": {"name": "x", "size": 1, "sha256": base64.b64encode(bytes(32)).decode()},
     "file.delete": {"file_id": R.FILE},
     "file.get": {"file_id": R.FILE},
+    "ledger.get": {},
     "member.add": {"room_id": R.ROOM, "user_ids": [R.PERSON]},
     "member.list": {"room_id": R.ROOM},
     "member.put": MEMBER,
@@ -135,6 +159,13 @@ PROBES: Final[dict[str, Payload]] = {
     "provider.list": {},
     "provider.update": {"id": R.PROVIDER, "name": "y"},
     "provider.verify": {"id": R.PROVIDER},
+    "notification.ack": {"ids": [R.NOTIFICATION]},
+    "notification.list": {"cursor": R.NOTIFICATION},
+    "notification.read": {"ids": [R.NOTIFICATION]},
+    "notification.read_all": {"up_to": R.NOTIFICATION},
+    "preference.get": {},
+    "preference.put": {"preferences": {"news": {"email": False}}},
+    "preference.update": {"preferences": {"news": {"push": False}}},
     "presence.set": {"status": "online"},
     "presence.watch": {"room_ids": [R.ROOM], "user_ids": [R.PERSON]},
     "token.list_revoked": {},
@@ -177,6 +208,10 @@ PROBES: Final[dict[str, Payload]] = {
     "source.replay_event": {"id": R.SOURCE, "event_id": R.INBOUND_EVENT},
     "source.test": {"id": R.SOURCE, "headers": {}, "body": "x"},
     "source.update": {"id": R.SOURCE, "description": "x"},
+    "suppression.create": {"channel": "email", "address": "x@example.com"},
+    "suppression.delete": {"id": R.SUPPRESSION},
+    "suppression.get": {"id": R.SUPPRESSION},
+    "suppression.list": {},
     "sync": {"cursor": R.CURSOR, "rooms": {R.ROOM: {"epoch": "1.1", "seq": 0}}},
     "typing.start": {"room_id": R.ROOM},
     "typing.stop": {"room_id": R.ROOM},
@@ -201,6 +236,7 @@ MORE_PROBES: Final[tuple[tuple[str, Payload], ...]] = (
     ("message.post", {**PROBES["message.post"], "attachments": [{"file_id": R.FILE}]}),
     ("message.send", {**PROBES["message.send"], "attachments": [{"file_id": R.FILE}]}),
     ("message.edit", {**PROBES["message.edit"], "mentions": [R.PERSON]}),
+    ("endpoint.replay", {"id": R.ENDPOINT, "event_id": R.WEBHOOK_EVENT}),
     ("source.test", {"id": R.SOURCE, "event_id": R.INBOUND_EVENT}),
 )
 
@@ -275,12 +311,18 @@ class Party:
             R.RULE: self._rule,
             R.FLAG: self._flag,
             R.PROVIDER: self._provider,
+            R.ENDPOINT: self._endpoint,
+            R.WEBHOOK_EVENT: self._webhook_event,
+            R.DELIVERY: self._delivery,
             R.SOURCE: self._source,
             R.NEW_SLUG: self._new_user,
             R.SOURCE_SECRET: self._source_secret,
             R.INBOUND_EVENT: self._inbound_event,
+            R.NOTIFICATION: self._notification,
+            R.SUPPRESSION: self._suppression,
         }
         self._last_room = ""
+        self._last_endpoint = ""
         self._last_source: dict[str, Any] = {}
         self._last_user = name
 
@@ -339,6 +381,20 @@ class Party:
 
     async def _provider(self) -> str:
         made: str = (await self.master.post("/providers", PROVIDER)).ok()["id"]
+        return made
+
+    async def _endpoint(self) -> str:
+        self._last_endpoint = (await self.master.post("/webhooks/endpoints", ENDPOINT)).ok()["id"]
+        return self._last_endpoint
+
+    async def _webhook_event(self) -> str:
+        tested = await self.master.post(f"/webhooks/endpoints/{self._last_endpoint}/test", {})
+        made: str = tested.ok()["event_id"]
+        return made
+
+    async def _delivery(self) -> str:
+        tested = await self.master.post(f"/webhooks/endpoints/{await self._endpoint()}/test", {})
+        made: str = tested.ok()["delivery_id"]
         return made
 
     async def _room_name(self) -> str:
@@ -428,6 +484,15 @@ class Party:
         return found
     async def _file(self) -> str:
         return await upload(self.api, "own")
+
+    async def _notification(self) -> str:
+        # Only a delivery puts one there: one that is gone does, where nothing tells them apart.
+        return str(uuid4())
+
+    async def _suppression(self) -> str:
+        body = {"channel": "email", "address": f"{secrets.token_hex(4)}@example.com"}
+        made: str = (await self.master.post("/suppressions", body)).ok()["id"]
+        return made
 
     async def _erased(self) -> str:
         name = f"gone-{secrets.token_hex(4)}"

@@ -17,9 +17,9 @@ from chatserver.webhooks.endpoints.errors import (
     SecretLimitError,
     WebhookEventNotFoundError,
 )
-from chatserver.webhooks.endpoints.policies import ENDPOINT_FACTS
 from chatserver.webhooks.endpoints.replays import Replays
 from chatserver.webhooks.endpoints.schemas import (
+    ENDPOINT_FACTS,
     CreatedEndpoint,
     CreateEndpoint,
     EndpointData,
@@ -45,7 +45,7 @@ _SUMMARIES: Final = {
     "endpoint.degraded": "A webhook endpoint failed several times in a row.",
     "endpoint.paused": "A webhook endpoint fails: its events gather, and one at a time probes it.",
     "endpoint.resumed": "A paused webhook endpoint answers again: what has gathered is sent.",
-    "endpoint.disabling": "A webhook endpoint has failed for four days; in one more it is disabled.",
+    "endpoint.disabling": "A webhook endpoint failed for four days; in one more it is disabled.",
     "endpoint.disabled": "A webhook endpoint was disabled: nothing is sent there any more.",
 }
 FACTS: Final = tuple(
@@ -139,7 +139,7 @@ class EndpointsHttp:
         errors=(EndpointNotFoundError, EndpointDisabledError),
     )
     async def test(self, principal: Principal, command: EndpointRef) -> Tested:
-        """Send an `endpoint.test` event to this endpoint; `GET /deliveries/{id}` shows how it went."""
+        """Send an `endpoint.test` event to this endpoint; its delivery shows how that went."""
         async with self._replays() as replays:
             return await replays.test(principal, command)
 

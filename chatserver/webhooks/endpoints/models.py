@@ -115,3 +115,8 @@ class Event(SQLModel, table=True):
     only_endpoint_id: UUID | None = Field(default=None, sa_column=uuid_column(nullable=True))
     hops: int = Field(default=0, sa_column=Column(SmallInteger, nullable=False, server_default="0"))
     created_at: datetime = Field(default=None, sa_column=time_column(default_now=True))
+
+
+def secret_place(client_id: UUID, endpoint_id: UUID, secret_id: UUID) -> str:
+    """Name what a sealed secret is bound to."""
+    return f"webhook:{client_id}:{endpoint_id}:{secret_id}"

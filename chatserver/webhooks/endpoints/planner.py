@@ -17,13 +17,13 @@ from chatserver.infra.outbox import OutboxRow
 from chatserver.kernel.ids import uuid7
 from chatserver.webhooks.endpoints.models import CHANNEL
 from chatserver.webhooks.endpoints.policies import (
-    FACT_TYPES,
     PRIVATE_UNLESS_LOGGED,
     Happened,
     Wish,
     wants,
 )
 from chatserver.webhooks.endpoints.repository import EndpointRepository
+from chatserver.webhooks.endpoints.schemas import FACT_TYPES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

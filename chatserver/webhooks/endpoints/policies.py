@@ -1,57 +1,21 @@
-"""Pure rules: which facts can be followed, and which event an endpoint wants."""
+"""Pure rules: which event an endpoint wants, and how long things are kept."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
+from chatserver.webhooks.endpoints.schemas import EVERYTHING, FACT_TYPES
+
 TEST: Final = "endpoint.test"
-ENDPOINT_FACTS: Final = (
-    "endpoint.degraded",
-    "endpoint.paused",
-    "endpoint.resumed",
-    "endpoint.disabling",
-    "endpoint.disabled",
-)
-# What endpoints can follow: facts that last. Typing, presence, deltas and read pointers are of the
-# moment, and go over sockets only.
-FACT_TYPES: Final = frozenset(
-    {
-        "message.created",
-        "message.updated",
-        "message.deleted",
-        "messages.erased",
-        "reaction.changed",
-        "pin.changed",
-        "room.created",
-        "room.updated",
-        "room.deactivating",
-        "room.deactivated",
-        "room.reactivated",
-        "room.deleted",
-        "member.joined",
-        "member.left",
-        "member.updated",
-        *ENDPOINT_FACTS,
-    }
-)
 # Without a place in the log it is about somebody's own settings: nobody else's business.
 PRIVATE_UNLESS_LOGGED: Final = frozenset({"member.updated"})
-EVERYTHING: Final = "*"
 _BOTS: Final = frozenset({"bot", "ai"})
 
 MOST_SECRETS: Final = 10
 # How long events, and what became of them, are kept: 30 days after the last try there can be.
 KEPT_DAYS: Final = 36
 ATTEMPTS_KEPT_DAYS: Final = 30
-
-
-def is_known(pattern: str) -> bool:
-    """Tell whether a pattern can match anything: a fact's type, `noun.*`, or `*`."""
-    if pattern == EVERYTHING or pattern in FACT_TYPES:
-        return True
-    noun, dot, rest = pattern.partition(".")
-    return dot == "." and rest == "*" and any(each.startswith(f"{noun}.") for each in FACT_TYPES)
 
 
 def types_of(patterns: Iterable[str]) -> frozenset[str]:

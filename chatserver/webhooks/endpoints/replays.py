@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
@@ -31,7 +32,7 @@ SLICE: Final = 500
 
 @dataclass(frozen=True, slots=True)
 class Replaying:
-    """A replay under way: events after `after`, up to `upto`; `by` asked for it."""
+    """A replay under way: events after `after`, up to `upto`; `by` asked for it, `asked_at`."""
 
     client_id: UUID
     endpoint_id: UUID
@@ -39,6 +40,7 @@ class Replaying:
     upto: int
     only_lost: bool
     by: str
+    asked_at: datetime
 
 
 class Replays:
@@ -125,6 +127,7 @@ class Replays:
                 upto,
                 only_lost=command.missing,
                 by=actor_name(principal),
+                asked_at=await self._deliveries.now(),
             )
         )
         self._recorder.audit(
@@ -158,6 +161,7 @@ class Replays:
             by=replaying.by,
             after=replaying.after,
             upto=last,
+            before=replaying.asked_at,
             only_lost=replaying.only_lost,
         )
         wish = await self._wish(endpoint)

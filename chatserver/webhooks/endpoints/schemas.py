@@ -1,6 +1,6 @@
 """Webhook endpoints as callers send and see them."""
 
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from pydantic import AfterValidator, AwareDatetime, Field, StringConstraints, model_validator
 
@@ -8,9 +8,46 @@ from chatserver.deliveries.schemas import State
 from chatserver.kernel.paging import PageRequest
 from chatserver.kernel.wire import Answer, Id, Request, Timestamp, left_out
 from chatserver.rooms.schemas import RoomType
-from chatserver.webhooks.endpoints.policies import is_known
 
-LONGEST_OVERLAP_S = 7 * 86_400
+LONGEST_OVERLAP_S: Final = 7 * 86_400
+EVERYTHING: Final = "*"
+ENDPOINT_FACTS: Final = (
+    "endpoint.degraded",
+    "endpoint.paused",
+    "endpoint.resumed",
+    "endpoint.disabling",
+    "endpoint.disabled",
+)
+# What endpoints can follow: facts that last. Typing, presence, deltas and read pointers are of the
+# moment, and go over sockets only.
+FACT_TYPES: Final = frozenset(
+    {
+        "message.created",
+        "message.updated",
+        "message.deleted",
+        "messages.erased",
+        "reaction.changed",
+        "pin.changed",
+        "room.created",
+        "room.updated",
+        "room.deactivating",
+        "room.deactivated",
+        "room.reactivated",
+        "room.deleted",
+        "member.joined",
+        "member.left",
+        "member.updated",
+        *ENDPOINT_FACTS,
+    }
+)
+
+
+def is_known(pattern: str) -> bool:
+    """Tell whether a pattern can match anything: a fact's type, `noun.*`, or `*`."""
+    if pattern == EVERYTHING or pattern in FACT_TYPES:
+        return True
+    noun, dot, rest = pattern.partition(".")
+    return dot == "." and rest == "*" and any(each.startswith(f"{noun}.") for each in FACT_TYPES)
 
 
 def _known(patterns: list[str]) -> list[str]:

@@ -20,6 +20,7 @@ from chatserver.infra.expiring import Expiring
 from chatserver.infra.http_client import OutboundError, Reply
 from chatserver.infra.secrets import SecretBox
 from chatserver.kernel.clock import Clock, rfc3339
+from chatserver.webhooks.endpoints.models import secret_place
 from chatserver.webhooks.endpoints.repository import Outgoing, Sendable
 
 EXCERPT: Final = 4096
@@ -52,11 +53,6 @@ class Prepared:
     hops: int
     body: bytes
     keys: tuple[bytes, ...] = field(repr=False)
-
-
-def secret_place(client_id: UUID, endpoint_id: UUID, secret_id: UUID) -> str:
-    """Name what a sealed secret is bound to."""
-    return f"webhook:{client_id}:{endpoint_id}:{secret_id}"
 
 
 class FactReader:
@@ -172,9 +168,9 @@ class WebhookSender:
             bound_to = secret_place(client_id, endpoint_id, secret_id)
             secret = self._box.open(sealed, bound_to=bound_to).decode()
             opened[endpoint_id].append(standard_webhooks.key_of(secret))
-        for endpoint_id, keys in opened.items():
-            known[endpoint_id] = tuple(keys)
-            self._keys.put(endpoint_id, tuple(keys))
+        for endpoint_id, found in opened.items():
+            known[endpoint_id] = tuple(found)
+            self._keys.put(endpoint_id, tuple(found))
         return known
 
 

@@ -24,7 +24,12 @@ from chatserver.webhooks.endpoints.errors import (
     SecretLimitError,
 )
 from chatserver.webhooks.endpoints.events import endpoint_fact
-from chatserver.webhooks.endpoints.models import CHANNEL, Endpoint, EndpointSecret
+from chatserver.webhooks.endpoints.models import (
+    CHANNEL,
+    Endpoint,
+    EndpointSecret,
+    secret_place,
+)
 from chatserver.webhooks.endpoints.policies import (
     MOST_SECRETS,
     followed,
@@ -42,7 +47,6 @@ from chatserver.webhooks.endpoints.schemas import (
     RotateSecret,
     UpdateEndpoint,
 )
-from chatserver.webhooks.endpoints.sender import secret_place
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +98,7 @@ class EndpointService:
             description=command.description,
             events=command.events,
             room_ids=command.room_ids,
-            room_types=command.room_types,
+            room_types=None if command.room_types is None else [*command.room_types],
             bot_ids=command.bot_ids,
             from_seq=await self._endpoints.last_seq(client_id),
         )
@@ -105,12 +109,13 @@ class EndpointService:
                 channel=CHANNEL,
                 concurrency=command.concurrency or self._limits.concurrency,
                 rate_per_s=command.rate_per_s,
+                tokens=command.rate_per_s or 0.0,
             )
         )
         secret, row = self._secret(endpoint)
         await self._endpoints.add(endpoint, row)
         await self._follow(client_id)
-        self._audit(principal, "create", endpoint, url=endpoint.url)
+        self._audit(principal, "create", endpoint, host=_host(endpoint.url))
         shown = await self._shown(endpoint)
         return CreatedEndpoint(**shown.model_dump(), secret=secret)
 
@@ -141,6 +146,7 @@ class EndpointService:
         client_id = principal.client_id
         await self._endpoints.lock_client(client_id)
         endpoint = await self.must(client_id, command.id)
+        is_moved = command.url is not None and command.url != endpoint.url
         if command.url is not None and _host(command.url) != _host(endpoint.url):
             await self._have_room(client_id, command.url)
         given = command.model_fields_set
@@ -151,8 +157,9 @@ class EndpointService:
             await self._follow(client_id)
         if given & {"rate_per_s", "concurrency"}:
             await self._limit(endpoint, command)
-        if command.enabled:
-            await self._targets.heal(client_id, CHANNEL, endpoint.id)
+        if command.enabled or is_moved:
+            # Another place has to show itself what it can take.
+            await self._targets.heal(client_id, CHANNEL, endpoint.id, is_new=is_moved)
         self._audit(principal, "update", endpoint, changed=sorted(given - {"id"}))
         return await self._shown(endpoint)
 

@@ -1,11 +1,10 @@
 """Every query about what came by inbound webhooks, and what was done about it."""
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
@@ -171,11 +170,24 @@ class EventRepository:
         )
         return found.scalar_one_or_none()
 
+    async def settle(self, made: InboundEffect) -> None:
+        """Let what the event says in a room by its name go to the room that was just made."""
+        name = col(InboundEffect.arguments)["room_external_id"].astext
+        await self._session.execute(
+            update(InboundEffect)
+            .where(
+                col(InboundEffect.event_id) == made.event_id,
+                col(InboundEffect.state) == "planned",
+                col(InboundEffect.room_id).is_(None),
+                name == made.arguments["external_id"],
+            )
+            .values(room_id=made.room_id)
+            .execution_options(synchronize_session=False)
+        )
+
     async def flush(self) -> None:
         await self._session.flush()
 
-    async def now(self) -> datetime:
-        moment: datetime = (
-            await self._session.execute(select(func.clock_timestamp()))
-        ).scalar_one()
-        return moment
+    def moment(self) -> Any:  # noqa: ANN401 - stands for a datetime in the row that is written
+        """Give what PostgreSQL's clock says when the row is written; not to be read before."""
+        return func.clock_timestamp()

@@ -76,6 +76,11 @@ class Signing:
     id_header: str | None = None
     key_encoding: Literal["text", "hex", "base64"] = "text"
 
+    @classmethod
+    def of(cls, members: Mapping[str, Any]) -> "Signing":
+        """Read how a source's requests are signed, as its row keeps it."""
+        return cls(**members)
+
 
 @dataclass(frozen=True, slots=True)
 class Claim:

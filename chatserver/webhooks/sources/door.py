@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Final
 
 import orjson
-import structlog
 from aiohttp import hdrs, web
 
 from chatserver.infra.audit import ADDRESS
@@ -15,6 +14,7 @@ from chatserver.transport.answers import json_answer
 from chatserver.transport.bodies import read_bytes
 from chatserver.transport.credentials import Network, caller_of
 from chatserver.transport.errors import MediaTypeError
+from chatserver.transport.limits import network_of
 from chatserver.webhooks.sources.claims import Incoming
 from chatserver.webhooks.sources.reception import Reception
 
@@ -45,13 +45,11 @@ class InboundDoor:
             # What is signed are the bytes of the body: whether packed or not is each vendor's.
             raise MediaTypeError("Send the body uncompressed.")
         body = await read_bytes(request, most=MAX_BODY)
-        client_slug = request.match_info["client_slug"]
-        structlog.contextvars.bind_contextvars(client=client_slug[:64])
         taken = await self._reception.take(
-            client_slug,
+            request.match_info["client_slug"],
             request.match_info["event"],
             Incoming(_headers(request), body, self._url(request)),
-            address=address,
+            sender=network_of(address),
         )
         if taken.challenge is not None:
             return json_answer(orjson.dumps({"challenge": taken.challenge}))

@@ -5,7 +5,7 @@ by the group commit, in a transaction of its own: there its never-expiring `clie
 from event, rule and place, is what makes a repeat harmless.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID, uuid5
@@ -33,6 +33,8 @@ class Begun:
     event: InboundEvent
     source: InboundSource
     client_slug: str
+    # What is planned already.
+    effects: Sequence[InboundEffect]
 
 
 class Effects:
@@ -70,6 +72,9 @@ class Effects:
                 return False
             if effect.action == "create_room":
                 held.result = await self._create_room(work, begun, held.arguments)
+                # What is said there next need not look for the room, nor ever choose another.
+                effect.room_id = held.room_id = UUID(held.result["room_id"])
+                await events.settle(held)
             elif effect.action == "forward" and self._parts.forward is not None:
                 held.result = await self._forward(work, self._parts.forward, begun, held)
             elif effect.action == "notify" and self._parts.notify is not None:
@@ -83,7 +88,7 @@ class Effects:
             else:
                 raise PayloadInvalidError.of("type", "not available yet")
             held.state = "done"
-            held.done_at = await events.now()
+            held.done_at = events.moment()
         return True
 
     async def _create_room(
@@ -167,6 +172,8 @@ class Effects:
 
     async def _settle_room(self, begun: Begun, effect: InboundEffect) -> UUID | None:
         """Decide once where a message goes: a repeat must not go to another room."""
+        if effect.room_id is not None:
+            return effect.room_id
         async with self._open_work() as work:
             held = await EventRepository(work.session).lock_effect(effect)
             if held is None:
@@ -201,7 +208,7 @@ class Effects:
             if held is None:
                 return
             held.state, held.error, held.result = state, error, result or {}
-            held.done_at = await events.now()
+            held.done_at = events.moment()
 
 
 def key_of(effect: InboundEffect) -> UUID:

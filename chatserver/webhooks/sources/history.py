@@ -10,14 +10,18 @@ from chatserver.kernel.clock import Clock
 from chatserver.kernel.ids import uuid7
 from chatserver.kernel.principal import Principal
 from chatserver.webhooks.sources.arrivals import EventRepository
-from chatserver.webhooks.sources.claims import Incoming, Scheme
+from chatserver.webhooks.sources.claims import Incoming, Scheme, Signing
 from chatserver.webhooks.sources.diagnosis import diagnose
 from chatserver.webhooks.sources.documents import document_of
 from chatserver.webhooks.sources.errors import InboundEventNotFoundError, SourceNotFoundError
-from chatserver.webhooks.sources.models import InboundEvent, InboundSource
+from chatserver.webhooks.sources.models import (
+    InboundEvent,
+    InboundSource,
+    place_of_secret,
+)
 from chatserver.webhooks.sources.parts import Parts
 from chatserver.webhooks.sources.payloads import Document, payload_of
-from chatserver.webhooks.sources.repository import SourceRepository, place, signing_of
+from chatserver.webhooks.sources.repository import SourceRepository
 from chatserver.webhooks.sources.rules import Tried, stored, try_rules
 from chatserver.webhooks.sources.schemas import (
     EffectOut,
@@ -196,9 +200,9 @@ class HistoryService:
         )
 
     async def _verified(self, source: InboundSource, incoming: Incoming) -> Verification:
-        scheme, signing = Scheme(source.scheme), signing_of(source.signing)
+        scheme, signing = Scheme(source.scheme), Signing.of(source.signing)
         texts = [
-            self._box.open(it.sealed, bound_to=place(it.client_id, it.id)).decode()
+            self._box.open(it.sealed, bound_to=place_of_secret(it.client_id, it.id)).decode()
             for it in await self._sources.secrets([source.id])
         ]
         verdict = verify(

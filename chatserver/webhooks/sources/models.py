@@ -163,3 +163,8 @@ class InboundRefusal(SQLModel, table=True):
     details: dict[str, Any] = Field(default_factory=dict, sa_column=json_column())
     # How many were refused since the one before, this one included.
     count: int
+
+
+def place_of_secret(client_id: UUID, secret_id: UUID) -> str:
+    """Say what a sealed secret is bound to."""
+    return f"inbound_secret:{client_id}:{secret_id}"

@@ -25,6 +25,7 @@ from jsonpath_rfc9535.filter_expressions import (
 from jsonpath_rfc9535.segments import JSONPathRecursiveDescentSegment, JSONPathSegment
 from jsonpath_rfc9535.selectors import FilterSelector, IndexSelector, NameSelector
 
+from chatserver.kernel.content import MAX_INTEGER
 from chatserver.webhooks.sources.claims import form_fields, is_form
 
 LONGEST_PATH: Final = 256
@@ -259,6 +260,28 @@ def _parsed(inner: str) -> tuple[str, str | None]:
 
 def _json(body: bytes) -> Any:  # noqa: ANN401
     try:
-        return orjson.loads(body)
+        return _bounded(orjson.loads(body))
     except orjson.JSONDecodeError:
         return None
+
+
+def _bounded(value: Any) -> Any:  # noqa: ANN401
+    """Make a payload fit for what follows: None if it is too deep, large integers as texts.
+
+    JavaScript would lose digits of these, and vendors number things with them.
+    """
+    holder = [value]
+    level: list[Any] = [holder]
+    for _ in range(_DEPTH):
+        below: list[Any] = []
+        for each in level:
+            places = each.items() if isinstance(each, dict) else enumerate(each)
+            for place, item in places:
+                if isinstance(item, dict | list):
+                    below.append(item)
+                elif type(item) is int and abs(item) > MAX_INTEGER:
+                    each[place] = str(item)
+        if not below:
+            return holder[0]
+        level = below
+    return None

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, Protocol, TypeAlias
 from uuid import UUID
+from zlib import crc32
 
 import orjson
 import structlog
@@ -28,14 +29,12 @@ from chatserver.webhooks.sources.arrivals import EventRepository
 from chatserver.webhooks.sources.claims import Incoming, Scheme, Signing
 from chatserver.webhooks.sources.diagnosis import diagnose
 from chatserver.webhooks.sources.errors import InboundRefusedError, InboundTooLateError
-from chatserver.webhooks.sources.models import InboundEvent
+from chatserver.webhooks.sources.models import InboundEvent, place_of_secret
 from chatserver.webhooks.sources.payloads import Document, as_text, payload_of, select
 from chatserver.webhooks.sources.repository import (
     KeptSecret,
     SourceRepository,
     Taker,
-    place,
-    signing_of,
 )
 from chatserver.webhooks.sources.rules import MOST_HOPS
 from chatserver.webhooks.sources.signatures import (
@@ -52,6 +51,7 @@ log = structlog.get_logger()
 REFUSED_AFTER_S: Final = 0.05
 # Before anybody is known: by the path that is asked for and by who asks.
 STRANGERS: Final = Policy("inbound", 50, 500)
+PATHS: Final = 256
 # Of a source's refusals so many are explained in a window; the others are counted.
 EXPLAINED: Final = 10
 WINDOW_S: Final = 20.0
@@ -121,7 +121,7 @@ class Reception:
         # Stands where a source is missing, so that looking for one that isn't there costs as much.
         self._nobody = _stand_in(box)
 
-    async def take(self, client_slug: str, slug: str, incoming: Incoming, *, address: str) -> Taken:
+    async def take(self, client_slug: str, slug: str, incoming: Incoming, *, sender: str) -> Taken:
         """Check a request and keep it; when this returns, it is committed.
 
         Raises:
@@ -132,11 +132,11 @@ class Reception:
             UnavailableError: it can't be checked or kept right now.
         """
         began = time.monotonic()
-        await self._count(STRANGERS, f"{client_slug[:64]}/{slug[:64]}@{address}")
+        await self._count(STRANGERS, _stranger(client_slug, slug, sender))
         found = await self._lookup.find(client_slug, slug)
         taker = found or self._nobody
         live, _ = self._opened(taker)
-        scheme, signing = Scheme(taker.scheme), signing_of(taker.signing)
+        scheme, signing = Scheme(taker.scheme), Signing.of(taker.signing)
         if taker.url is not None:
             incoming = Incoming(incoming.headers, incoming.body, taker.url)
         verdict = verify(
@@ -198,11 +198,11 @@ class Reception:
         """Open a source's secrets: those that live with their keys, those that ended as texts."""
         live: list[tuple[KeptSecret, bytes, str]] = []
         ended: list[str] = []
-        scheme, signing = Scheme(taker.scheme), signing_of(taker.signing)
+        scheme, signing = Scheme(taker.scheme), Signing.of(taker.signing)
         for kept in taker.secrets:
             try:
                 secret = self._box.open(
-                    kept.sealed, bound_to=place(taker.client_id, kept.id)
+                    kept.sealed, bound_to=place_of_secret(taker.client_id, kept.id)
                 ).decode()
                 key = key_of(scheme, signing, secret)
             except (UnreadableSecretError, ValueError):
@@ -265,6 +265,12 @@ class Reception:
             log.exception("inbound_refusal_not_explained", source_id=str(taker.id))
 
 
+def _stranger(client_slug: str, slug: str, sender: str) -> str:
+    # By path, too: one address of a vendor sends to many tenants. But whoever makes up paths
+    # gets no more buckets than these.
+    return f"{crc32(f'{client_slug}/{slug}'.encode()) % PATHS}@{sender}"
+
+
 def external_id(taker: Taker, incoming: Incoming, verdict: Verdict) -> str:
     """Tell which event a request is: as the source says, as its scheme knows, else by content."""
     dedupe = taker.dedupe
@@ -313,7 +319,7 @@ def _challenge(body: bytes) -> str | None:
 
 def _stand_in(box: SecretBox) -> Taker:
     name = uuid7()
-    sealed = box.seal(secrets.token_hex(24).encode(), bound_to=place(name, name))
+    sealed = box.seal(secrets.token_hex(24).encode(), bound_to=place_of_secret(name, name))
     return Taker(
         id=name,
         client_id=name,

@@ -1,6 +1,6 @@
 """Every query about inbound webhooks."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 from uuid import UUID
@@ -13,7 +13,6 @@ from sqlmodel import col
 
 from chatserver.infra.database import Database, outages
 from chatserver.kernel.paging import EXACT_TOTAL, PageRequest
-from chatserver.webhooks.sources.claims import Signing
 from chatserver.webhooks.sources.models import (
     InboundRefusal,
     InboundSecret,
@@ -243,13 +242,3 @@ class SourceRepository:
             .order_by(col(InboundRefusal.at).desc())
         )
         return list(found.scalars())
-
-
-def place(client_id: UUID, secret_id: UUID) -> str:
-    """Say what a sealed secret is bound to."""
-    return f"inbound_secret:{client_id}:{secret_id}"
-
-
-def signing_of(members: Mapping[str, Any]) -> Signing:
-    """Read how a source's requests are signed."""
-    return Signing(**members)

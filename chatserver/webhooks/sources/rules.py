@@ -182,6 +182,14 @@ def _contains(value: Any, wanted: JsonValue) -> bool:  # noqa: ANN401
     return isinstance(value, list) and any(same(each, wanted) for each in value)
 
 
+def _starts_with(value: Any, wanted: JsonValue) -> bool:  # noqa: ANN401
+    return isinstance(value, str) and isinstance(wanted, str) and value.startswith(wanted)
+
+
+def _ends_with(value: Any, wanted: JsonValue) -> bool:  # noqa: ANN401
+    return isinstance(value, str) and isinstance(wanted, str) and value.endswith(wanted)
+
+
 def _is_greater(value: Any, wanted: JsonValue) -> bool:  # noqa: ANN401
     number = _number(value)
     return number is not None and isinstance(wanted, int | float) and number > wanted
@@ -219,8 +227,8 @@ _TESTS: Final[Mapping[str, Callable[[Any, JsonValue], bool]]] = {
     "equals": same,
     "in": _is_in,
     "contains": _contains,
-    "starts_with": lambda value, wanted: str(value).startswith(str(wanted)),
-    "ends_with": lambda value, wanted: str(value).endswith(str(wanted)),
+    "starts_with": _starts_with,
+    "ends_with": _ends_with,
     "greater": _is_greater,
     "less": _is_less,
 }

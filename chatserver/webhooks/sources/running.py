@@ -5,6 +5,7 @@ repeat does what the first try did.
 """
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
@@ -24,9 +25,11 @@ from chatserver.webhooks.sources.rules import Planned, stored, try_rules
 
 log = structlog.get_logger()
 
-# With pauses that double from 5 s on: half an hour, then an event is dead.
-MOST_ATTEMPTS: Final = 10
+# With pauses that double from 2 s on: half an hour, then an event is dead.
+MOST_ATTEMPTS: Final = 11
 LONGEST_ERROR: Final = 1000
+# A body of more bytes is looked at in a thread.
+LARGE: Final = 16 * 1024
 # Refusals that may be none later: a part is away, or the room of an earlier event is not there yet.
 _PASSING: Final = frozenset({ErrorKind.UNAVAILABLE, ErrorKind.RATE_LIMITED, ErrorKind.IN_PROGRESS})
 
@@ -55,10 +58,7 @@ class Runner:
         begun = await self._begin(event_id)
         if begun is None:
             return
-        if begun.event.planned_at is None:
-            await self._plan(begun)
-        async with self._open_work() as work:
-            effects = await EventRepository(work.session).effects(event_id)
+        effects = begun.effects if begun.event.planned_at is not None else await self._plan(begun)
         waiting: Exception | None = None
         failed: set[str] = set()
         held: set[str] = set()
@@ -76,6 +76,8 @@ class Runner:
                 held.add(effect.rule)
             elif not outcome.is_done:
                 failed.add(effect.rule)
+            elif effect.action == "create_room":
+                _settle(effects, effect)
         if waiting is not None:
             await self._wait(event_id, waiting)
             raise WaitingError(_said(waiting))
@@ -111,26 +113,32 @@ class Runner:
             if event.attempts > MOST_ATTEMPTS:
                 # Nobody came to the end of it: whatever it does, it kills its worker.
                 event.status, event.error = "dead", "It was begun too often and never ended."
-                event.ended_at = await events.now()
+                event.ended_at = events.moment()
                 return None
             source, client_slug = await events.source_of(event)
             await events.flush()
-        return Begun(event, source, client_slug)
+            effects = await events.effects(event_id) if event.planned_at is not None else []
+        return Begun(event, source, client_slug, effects)
 
-    async def _plan(self, begun: Begun) -> None:
+    async def _plan(self, begun: Begun) -> list[InboundEffect]:
+        """Commit what is to be done, and give it."""
         event = begun.event
         document = document_of(event, begun.source.slug)
         rules = stored(begun.source.rules)
-        # Off the loop: a megabyte of JSON under fifty rules takes a while.
-        tried = await asyncio.to_thread(try_rules, rules, document)
+        if len(event.body) > LARGE:
+            # Off the loop: a megabyte of JSON under fifty rules takes a while.
+            tried = await asyncio.to_thread(try_rules, rules, document)
+        else:
+            tried = try_rules(rules, document)
         planned = [action for rule in tried for action in rule.actions]
         async with self._open_work() as work:
             events = EventRepository(work.session)
             current = await events.lock(event.id)
-            if current is None or current.planned_at is not None:
-                return
-            await events.plan([_row(event, turn, action) for turn, action in enumerate(planned)])
-            current.planned_at = await events.now()
+            # Else it is planned already, or the person whom it spoke of was erased meanwhile.
+            if current is not None and current.planned_at is None and current.body == event.body:
+                await events.plan([_row(event, turn, it) for turn, it in enumerate(planned)])
+                current.planned_at = events.moment()
+            return await events.effects(event.id)
 
     async def _wait(self, event_id: UUID, error: Exception) -> None:
         async with self._open_work() as work:
@@ -150,7 +158,15 @@ class Runner:
             event.error = (
                 None if failed is None else f"{failed.rule}: {failed.error}"[:LONGEST_ERROR]
             )
-            event.ended_at = await events.now()
+            event.ended_at = events.moment()
+
+
+def _settle(effects: Sequence[InboundEffect], made: InboundEffect) -> None:
+    # As the transaction that made the room did in the rows.
+    for each in effects:
+        name = each.arguments.get("room_external_id")
+        if name is not None and each.room_id is None and name == made.arguments["external_id"]:
+            each.room_id = made.room_id
 
 
 def _row(event: InboundEvent, turn: int, action: Planned) -> dict[str, Any]:

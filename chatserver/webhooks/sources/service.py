@@ -21,9 +21,13 @@ from chatserver.webhooks.sources.errors import (
     SourceSecretNotFoundError,
     SourceSlugTakenError,
 )
-from chatserver.webhooks.sources.models import InboundSecret, InboundSource
+from chatserver.webhooks.sources.models import (
+    InboundSecret,
+    InboundSource,
+    place_of_secret,
+)
 from chatserver.webhooks.sources.parts import Parts
-from chatserver.webhooks.sources.repository import SourceRepository, place, signing_of
+from chatserver.webhooks.sources.repository import SourceRepository
 from chatserver.webhooks.sources.rule_schemas import Rule
 from chatserver.webhooks.sources.rules import written
 from chatserver.webhooks.sources.schemas import (
@@ -170,7 +174,7 @@ class SourceService:
         source = await self._sources.lock(principal.client_id, command.id)
         if source is None:
             raise SourceNotFoundError
-        scheme, signing = Scheme(source.scheme), signing_of(source.signing)
+        scheme, signing = Scheme(source.scheme), Signing.of(source.signing)
         secret = command.secret
         if secret is None:
             if scheme not in _OURS:
@@ -229,7 +233,9 @@ class SourceService:
             id=name,
             client_id=source.client_id,
             source_id=source.id,
-            sealed=self._box.seal(secret.encode(), bound_to=place(source.client_id, name)),
+            sealed=self._box.seal(
+                secret.encode(), bound_to=place_of_secret(source.client_id, name)
+            ),
             hint=f"…{secret[-_SHOWN:]}",
         )
 

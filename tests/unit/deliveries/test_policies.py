@@ -91,7 +91,7 @@ class TestHealth:
         states = []
         for _ in range(times):
             outcome = Sent(**({"outcome": "retryable"} | sent))  # type: ignore[arg-type]
-            change = after_failure(health, outcome, is_flapping=False, spread=0.5)
+            change = after_failure(health, outcome, is_probe=True, is_flapping=False, spread=0.5)
             states.append(change.state)
             health = Health(
                 state=change.state,
@@ -110,7 +110,8 @@ class TestHealth:
         assert self.failing(Health(is_proven=False), 3) == ["active", "active", "paused"]
 
     def test_flapping_pauses_at_once(self) -> None:
-        change = after_failure(Health(), Sent(outcome="retryable"), is_flapping=True, spread=0.5)
+        bad = Sent(outcome="retryable")
+        change = after_failure(Health(), bad, is_probe=True, is_flapping=True, spread=0.5)
         assert (change.state, change.open_s, change.told) == ("paused", 30.0, ("paused",))
 
     def test_pauses_double_up_to_15_minutes(self) -> None:
@@ -118,6 +119,7 @@ class TestHealth:
             after_failure(
                 Health(state="paused", failures=9, opened=opened),
                 Sent(outcome="retryable"),
+                is_probe=True,
                 is_flapping=False,
                 spread=0.5,
             ).open_s
@@ -125,36 +127,53 @@ class TestHealth:
         ]
         assert waits == [30, 60, 120, 240, 480, 900, 900]
 
+    def test_what_was_on_its_way_when_a_pause_began_prolongs_it_not(self) -> None:
+        paused = Health(state="paused", failures=5, opened=1)
+        bad = Sent(outcome="retryable")
+        change = after_failure(paused, bad, is_probe=False, is_flapping=False, spread=0.5)
+        assert (change.state, change.opened, change.open_s) == ("paused", 1, None)
+
+    def test_a_drain_goes_on_through_successes_and_single_failures(self) -> None:
+        draining = Health(is_draining=True)
+        assert after_success(draining).is_draining
+        bad = Sent(outcome="retryable")
+        change = after_failure(draining, bad, is_probe=False, is_flapping=False, spread=0.5)
+        assert change.is_draining
+
     def test_a_throttled_target_rests_as_long_as_it_asks(self) -> None:
         for asked, rest in ((None, 30.0), (90.0, 90.0), (10**6, 6 * 3600.0)):
             sent = Sent(outcome="throttled", retry_after_s=asked)
-            change = after_failure(Health(), sent, is_flapping=False, spread=0.5)
+            change = after_failure(Health(), sent, is_probe=True, is_flapping=False, spread=0.5)
             assert (change.state, change.open_s) == ("active", rest)
 
     def test_gone_disables(self) -> None:
         sent = Sent(outcome="gone", error="gone", status=410)
-        change = after_failure(Health(), sent, is_flapping=False, spread=0.5)
+        change = after_failure(Health(), sent, is_probe=True, is_flapping=False, spread=0.5)
         assert (change.state, change.reason, change.told) == ("disabled", "gone", ("disabled",))
 
     def test_five_days_disable_after_a_warning_a_day_before(self) -> None:
         bad = Sent(outcome="retryable")
         health = Health(state="paused", failures=99, failing_s=4.1 * DAY)
-        change = after_failure(health, bad, is_flapping=False, spread=0.5)
+        change = after_failure(health, bad, is_probe=True, is_flapping=False, spread=0.5)
         assert (change.state, change.told, change.warned) == ("paused", ("disabling",), True)
         warned = Health(state="paused", failures=99, failing_s=4.2 * DAY, is_warned=True)
-        assert after_failure(warned, bad, is_flapping=False, spread=0.5).told == ()
+        assert after_failure(warned, bad, is_probe=True, is_flapping=False, spread=0.5).told == ()
         late = Health(state="paused", failures=99, failing_s=5.1 * DAY, is_warned=True)
-        change = after_failure(late, bad, is_flapping=False, spread=0.5)
+        change = after_failure(late, bad, is_probe=True, is_flapping=False, spread=0.5)
         assert (change.state, change.told) == ("disabled", ("disabled",))
 
     def test_the_same_troubles_are_told_once_an_hour(self) -> None:
         bad = Sent(outcome="retryable")
         lately = Health(failures=2, told_s=60.0)
-        assert after_failure(lately, bad, is_flapping=False, spread=0.5).told == ()
+        assert after_failure(lately, bad, is_probe=True, is_flapping=False, spread=0.5).told == ()
         before = Health(failures=2, told_s=TOLD_EVERY_S + 1)
-        assert after_failure(before, bad, is_flapping=False, spread=0.5).told == ("degraded",)
+        assert after_failure(before, bad, is_probe=True, is_flapping=False, spread=0.5).told == (
+            "degraded",
+        )
         worse = Health(state="degraded", failures=4, told_s=60.0)
-        assert after_failure(worse, bad, is_flapping=False, spread=0.5).told == ("paused",)
+        assert after_failure(worse, bad, is_probe=True, is_flapping=False, spread=0.5).told == (
+            "paused",
+        )
 
     def test_a_success_ends_a_pause_and_drains(self) -> None:
         change = after_success(Health(state="paused", failures=9, since_s=50.0, told_s=50.0))
@@ -167,7 +186,9 @@ class TestHealth:
         for state in ("disabled", "deleted"):
             assert after_success(Health(state=state)).state == state
             bad = Sent(outcome="retryable")
-            change = after_failure(Health(state=state), bad, is_flapping=True, spread=0.5)
+            change = after_failure(
+                Health(state=state), bad, is_probe=True, is_flapping=True, spread=0.5
+            )
             assert (change.state, change.told) == (state, ())
 
 

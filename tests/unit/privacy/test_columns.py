@@ -14,8 +14,14 @@ OF_NOBODY = {
     "inbound_refusal",
     "inbound_secret",
     "inbound_source",
+    "delivery",
+    "delivery_day",
+    "delivery_target",
     "job",
     "moderation_rule",
+    "webhook_endpoint",
+    "webhook_event_number",
+    "webhook_secret",
     "jwt_issuer",
     # Names tokens, for a day; whose they are stands in the token alone.
     "revoked_token",
@@ -32,6 +38,10 @@ DELETED = {
 }
 # Rows that go with the person's files, or as soon as the text of a message does: by triggers.
 GONE_WITH = {"file", "message_file", "message_search"}
+DELETED = {
+    *("in_app_notification", "preference", "push_device"),
+    *("app_user", "departure", "key_family", "key_retired", "member"),
+}
 # Columns that hold nothing of a person, in rows that stay: places, times, kinds.
 KEPT = {
     "audit": {"id", "client_id", "at", "action"},
@@ -65,9 +75,23 @@ KEPT = {
     },
     "mention": {"room_id", "seq", "client_id"},
     "message_edit": {"message_id", "version", "client_id", "replaced_at"},
+    "delivery_attempt": {
+        *("delivery_id", "generation", "no", "client_id", "target_id", "trigger", "started_at"),
+        *("latency_ms", "outcome", "error", "status", "retry_after_s", "peer", "url"),
+        *("signed_at", "signature", "body_bytes", "body_sha256"),
+    },
+    "webhook_event": {
+        *("client_id", "seq", "id", "type", "room_id", "room_type", "room_seq", "actor_type"),
+        *("only_endpoint_id", "hops", "created_at"),
+    },
     "outbox": {
         *("id", "client_id", "room_id", "fact_id", "type", "created_at", "attempts", "due_at"),
         *("error", "set_aside_at", "seq", "message_id", "actor_type"),
+    },
+    # An address that wants nothing must go on getting nothing; it names no user, and is a MAC.
+    "suppression": {
+        *("id", "client_id", "channel", "address_hash", "address_hint", "scope", "reason"),
+        *("created_at", "expires_at"),
     },
     "room": {
         *("id", "client_id", "type", "title", "external_id", "history", "details", "is_active"),
@@ -102,6 +126,10 @@ SCRUBBED = {
     "room": {"created_by", "assignee"},
     "invite": {"created_by"},
     "flag": {"source", "flagged_by", "reason", "resolved_by"},
+    "delivery_attempt": {"response"},
+    "outbox": {"data", "actor_id"},
+    "webhook_event": {"actor_id", "data"},
+    "room": {"created_by"},
     "room_event": {"actor_id", "data"},
 }
 

@@ -42,8 +42,8 @@ async def first_attempt(post: Post, master: Principal, url: str | None = None) -
 
         async def tried() -> Any:
             return await post.talk.rows(
-                "select a.*, d.state from delivery_attempt a join delivery d on d.id = a.delivery_id"
-                " where d.target_id = $1",
+                "select a.*, d.state from delivery_attempt a"
+                " join delivery d on d.id = a.delivery_id where d.target_id = $1",
                 bad.id,
             )
 

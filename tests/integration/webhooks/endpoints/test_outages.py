@@ -2,7 +2,10 @@
 
 from collections import Counter
 
+from aiohttp import web
+
 from chatserver.kernel.principal import Principal
+from chatserver.webhooks.endpoints.schemas import UpdateEndpoint
 from tests.support.nodes import eventually
 from tests.support.receiver import Post
 
@@ -29,9 +32,11 @@ async def test_down_for_an_hour_then_nothing_is_missing_and_the_drain_is_limited
         await eventually(is_paused, within_s=20, why="paused")
         for _ in range(6):
             before = len(post.receiver.got)
-            await post.advance(HOUR / 6)
+            await post.advance(1100)
 
             async def probed(before: int = before) -> bool:
+                # The failure of the last probe may be noted only now.
+                await post.advance(60)
                 return len(post.receiver.got) > before
 
             await eventually(probed, why="a probe")
@@ -43,16 +48,22 @@ async def test_down_for_an_hour_then_nothing_is_missing_and_the_drain_is_limited
         assert tries[0]["n"] < 13
         post.receiver.heal("/hook")
         failed_before = len(post.receiver.got)
-        await post.advance(HOUR)
+
+        async def resumed() -> bool:
+            await post.advance(60)
+            return (await post.shown(master, endpoint.id)).health.state == "active"
+
+        await eventually(resumed, why="resumed")
         await post.settled(endpoint.id, 61, within_s=30)
         drained = post.receiver.got[failed_before:]
     ids = Counter(got.id for got in drained)
     assert set(ids.values()) == {1}
     assert len(ids) == 60
-    # The oldest first, but for the probe that found it well again.
-    seqs = [got.seq for got in drained][1:]
-    late = sum(1 for one, other in zip(seqs, seqs[1:], strict=False) if other < one - 8)
-    assert late == 0
+    # The oldest first, but for the probes that found it well again; four are on their way at once.
+    seqs = [got.seq for got in drained]
+    rest = seqs[seqs.index(min(seqs)) :]
+    assert len(rest) > 50, seqs
+    assert all(abs(seq - place) <= 8 for seq, place in zip(rest, sorted(rest), strict=True)), seqs
     assert (await post.shown(master, endpoint.id)).health.state == "active"
     assert (await post.ledger(master)).balanced
 
@@ -103,8 +114,6 @@ async def test_troubles_are_told_to_the_other_endpoints_and_not_to_itself(
 async def test_one_bad_event_does_not_keep_an_endpoint_paused(
     post: Post, master: Principal
 ) -> None:
-    from aiohttp import web
-
     async def picky(request: web.Request) -> web.StreamResponse:
         body = await request.read()
         return web.Response(status=500 if b"poison" in body else 200)
@@ -117,7 +126,7 @@ async def test_one_bad_event_does_not_keep_an_endpoint_paused(
         await post.talk.send(master, room.id, f"m{n}")
     await post.dispatcher.dispatch_all()
     await post.talk.run(
-        "update delivery_target set state = 'paused', failures = 5, open_until = null where id = $1",
+        "update delivery_target set state = 'paused', failures = 5 where id = $1",
         endpoint.id,
     )
     async with post.at_work():
@@ -133,8 +142,6 @@ async def test_one_bad_event_does_not_keep_an_endpoint_paused(
 async def test_flapping_is_paused_although_every_second_one_arrives(
     post: Post, master: Principal
 ) -> None:
-    from aiohttp import web
-
     count = 0
 
     async def flap(_: web.Request) -> web.StreamResponse:
@@ -163,8 +170,6 @@ async def test_flapping_is_paused_although_every_second_one_arrives(
 
 
 async def test_who_comes_back_by_hand_is_served_at_once(post: Post, master: Principal) -> None:
-    from chatserver.webhooks.endpoints.schemas import UpdateEndpoint
-
     endpoint = await post.endpoint(master)
     post.receiver.answer("/hook", 410)
     room = await post.talk.room(await post.talk.user(master, "ann"))

@@ -11,6 +11,8 @@ from chatserver.chat.schemas import PostMessage, Sent
 from chatserver.infra.unit_of_work import UnitOfWork
 from chatserver.kernel.errors import PayloadInvalidError, UnavailableError
 from chatserver.kernel.principal import Principal
+from chatserver.rooms.schemas import CreateRoom
+from chatserver.rooms.service import RoomService
 from chatserver.webhooks.endpoints.schemas import CreateEndpoint
 from chatserver.webhooks.sources.effects import Effects
 from chatserver.webhooks.sources.parts import Parts
@@ -78,12 +80,12 @@ class Dying:
         return sent
 
 
-def runner(shop: Shop, posts: Any = None, parts: Parts | None = None) -> Runner:
+def runner(shop: Shop, posts: Any = None, parts: Parts | None = None, rooms: Any = None) -> Runner:
     container = shop.house.container
     work = container.open(lambda within: within)
     effects = Effects(
         open_work=work,
-        rooms=container._rooms,
+        rooms=rooms or container._rooms,
         people=container._users,
         posts=posts or container.chat,
         parts=parts or Parts(),
@@ -168,6 +170,28 @@ class TestDeath:
         assert len(await shop.messages("order-1001")) == 2
         assert posts.calls == 4
         assert (await shop.event(event_id)).status == "done"
+
+    async def test_within_the_transaction_of_a_room(self, shop: Shop) -> None:
+        await shop.source(rules=[RULE])
+        event_id = await shop.took(ORDER)
+        container = shop.house.container
+
+        def dying(work: UnitOfWork) -> RoomService:
+            service = container._rooms(work)
+            create = service.create
+
+            async def created(principal: Principal, command: CreateRoom) -> Any:
+                await create(principal, command)
+                raise KilledError
+
+            service.create = created  # type: ignore[method-assign]
+            return service
+
+        with pytest.raises(KilledError):
+            await runner(shop, rooms=dying).run(event_id)
+        assert await rooms(shop) == []
+        await runner(shop).run(event_id)
+        assert len(await rooms(shop)) == 1
 
     async def test_rules_that_change_meanwhile_change_nothing_of_what_is_planned(
         self, shop: Shop

@@ -8,14 +8,13 @@ import pytest
 from chatserver.operations import build_registry
 from chatserver.reactions import LATER
 from chatserver.webhooks.endpoints.policies import (
-    FACT_TYPES,
     Happened,
     Wish,
     followed,
-    is_known,
     types_of,
     wants,
 )
+from chatserver.webhooks.endpoints.schemas import FACT_TYPES, is_known
 
 ENDPOINT, CLIENT, ROOM, BOT = (UUID(int=n) for n in range(1, 5))
 

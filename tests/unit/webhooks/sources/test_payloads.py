@@ -5,7 +5,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chatserver.webhooks.sources.payloads import (
@@ -109,6 +109,17 @@ class TestPayloads:
     def test_what_is_neither_is_nothing(self, body: bytes) -> None:
         assert payload_of(JSON, body) is None
 
+    def test_what_is_too_deep_is_nothing_and_large_numbers_are_texts(self) -> None:
+        assert payload_of(JSON, b"[" * 63 + b"]" * 63) is not None
+        assert payload_of(JSON, b"[" * 65 + b"]" * 65) is None
+        big = {"id": 820982911946154508, "at": [2**53, 2**53 - 1, -(2**53)], "ok": True}
+        assert payload_of(JSON, orjson.dumps(big)) == {
+            "id": "820982911946154508",
+            "at": ["9007199254740992", 2**53 - 1, "-9007199254740992"],
+            "ok": True,
+        }
+        assert payload_of(JSON, b"9007199254740993") == "9007199254740993"
+
     @given(st.binary(max_size=100))
     def test_no_body_breaks_it(self, body: bytes) -> None:
         for headers in (JSON, FORM, {}):
@@ -159,6 +170,7 @@ class TestTexts:
         with pytest.raises(MissingValueError, match="at most 20000"):
             fill("{{ $.a }}" * 30, document({"a": "x" * 1000}))
 
+    @settings(max_examples=30)
     @given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists))
     def test_whatever_came_can_be_written(self, value: Any) -> None:
         try:

@@ -1,0 +1,86 @@
+"""Devices for push, as they register themselves."""
+
+import base64
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
+
+from chatserver.kernel.wire import Answer, Id, Request, Timestamp
+
+Kind: TypeAlias = Literal["web_push", "fcm", "apns"]
+Token: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[!-~]{8,2048}$")]
+# An uncompressed point of P-256, and the secret that goes with it (RFC 8291).
+_POINT = 65
+_SECRET = 16
+
+
+def _bytes_of(text: str, length: int) -> str:
+    try:
+        raw = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    except ValueError as error:
+        raise ValueError("is not base64url") from error
+    if len(raw) != length:
+        raise ValueError(f"must be {length} bytes")
+    return text
+
+
+class PushKeys(Request):
+    p256dh: Annotated[
+        str, StringConstraints(max_length=128), AfterValidator(lambda it: _bytes_of(it, _POINT))
+    ]
+    auth: Annotated[
+        str, StringConstraints(max_length=64), AfterValidator(lambda it: _bytes_of(it, _SECRET))
+    ]
+
+
+class Subscription(Request):
+    """What a browser's `PushManager.subscribe()` gives, as JSON."""
+
+    endpoint: Annotated[str, StringConstraints(pattern=r"^https?://[!-~]{1,2000}$")]
+    keys: PushKeys
+    expiration_time: float | None = Field(default=None, alias="expirationTime")
+
+
+class DevicePut(Request):
+    """`web_push` brings a `subscription`, the others a `token`."""
+
+    kind: Kind
+    token: Token | None = None
+    subscription: Subscription | None = None
+
+    @model_validator(mode="after")
+    def _fits(self) -> "DevicePut":
+        if (self.kind == "web_push") != (self.subscription is not None):
+            raise ValueError("subscription is for web_push, which needs it")
+        if (self.subscription is None) != (self.token is not None):
+            raise ValueError("name either token or subscription")
+        return self
+
+    @property
+    def address(self) -> str:
+        """What names the device at its push service."""
+        return self.token or (self.subscription.endpoint if self.subscription else "")
+
+
+class DeviceDelete(Request):
+    """`token` is the token, or the `endpoint` of a subscription."""
+
+    kind: Kind
+    token: Token
+
+
+class DeviceList(Request):
+    """The caller's own devices."""
+
+
+class DeviceOut(Answer):
+    """A device. Its token is never shown."""
+
+    id: Id
+    kind: str
+    created_at: Timestamp
+    last_seen_at: Timestamp
+
+
+class Devices(Answer):
+    items: list[DeviceOut]

@@ -1,0 +1,249 @@
+"""Every query about notifications."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import func, insert, select, text
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from chatserver.infra.database import Database, outages
+from chatserver.kernel.paging import EXACT_TOTAL
+from chatserver.notifications.requests.models import (
+    Notification,
+    NotificationContent,
+    NotificationDelivery,
+)
+
+_ROUTES: Final = text("""
+select channel, array_agg(id order by position, id) as route from provider
+where client_id = :client and enabled group by channel
+""")
+_TARGETS: Final = text("""
+insert into delivery_target (id, client_id, channel, state, concurrency, is_proven, failures,
+  opened, is_draining)
+select * from unnest(cast(:ids as uuid[]), cast(:clients as uuid[]), cast(:channels as text[]),
+  cast(:states as text[]), cast(:concurrency as int[]), cast(:no as boolean[]),
+  cast(:zero as int[]), cast(:zero as int[]), cast(:no as boolean[]))
+on conflict (id) do nothing
+""")
+_STATES: Final = text("""
+select d.state, count(*) as n from notification_delivery nd join delivery d on d.id = nd.delivery_id
+where nd.notification_id = :id group by d.state
+""")
+_PAGE: Final = """
+select d.id, d.channel, d.state, d.reason, d.generation, d.tries, d.next_at, d.expires_at,
+  d.created_at, d.settled_at, d.replayed_by, nd.person, nd.address
+from notification_delivery nd join delivery d on d.id = nd.delivery_id
+where nd.notification_id = :id and (cast(:state as text) is null or d.state = :state)
+"""
+_CANCEL: Final = text("""
+update delivery d set state = 'cancelled', reason = 'cancelled', settled_at = clock_timestamp()
+from notification_delivery nd where nd.notification_id = :id and d.id = nd.delivery_id
+  and d.state in ('scheduled', 'queued', 'retry_wait') returning d.id
+""")
+_MARK: Final = text("""
+update notification set cancelled_at = coalesce(cancelled_at, clock_timestamp()) where id = :id
+""")
+# What a sender needs to know, for many at once: whom, what, through whom, and whether still.
+_SENDABLE: Final = """
+select d.id, n.category, n.priority, nd.person, nd.address, nd.notification_id, nd.unless,
+  c.sealed as content, p.id as provider_id, p.kind as provider_kind, p.sealed as provider_config,
+  n.created_at, n.expires_at,
+  case nd.unless
+    when 'accepted' then f.state in ('accepted', 'delivered')
+    when 'delivered' then f.state = 'delivered'
+    when 'read' then i.read_at is not null
+    else false end as is_met
+from unnest($1::uuid[]) with ordinality as given(id, place)
+join delivery d on d.id = given.id
+join notification_delivery nd on nd.delivery_id = d.id
+join notification n on n.id = nd.notification_id
+left join notification_content c
+  on c.notification_id = nd.notification_id and c.channel = nd.channel
+left join provider p on p.id = d.target_id and p.client_id = d.client_id
+left join delivery f on f.id = nd.instead_of
+left join in_app_notification i
+  on i.client_id = d.client_id and i.delivery_id = nd.instead_of
+order by given.place
+"""
+_FORWARD_KEY: Final = """
+select sealed, id from provider where client_id = $1 and channel = 'webhook' and enabled
+order by position, id limit 1
+"""
+# To the next provider in the route that is well: the one that failed keeps what it can't pass on.
+_REROUTE: Final = """
+update delivery d set next_at = clock_timestamp(), target_id = coalesce((
+  select p.id from notification_delivery nd
+  cross join lateral unnest(nd.route) with ordinality as p(id, place)
+  join delivery_target t on t.id = p.id
+  where nd.delivery_id = d.id and p.id <> d.target_id and t.state in ('active', 'degraded')
+    and (t.open_until is null or t.open_until <= clock_timestamp())
+  order by p.place limit 1), d.target_id)
+where d.id = any (array(
+  select w.id from delivery w join notification_delivery nd on nd.delivery_id = w.id
+  where {which} and w.state in ('queued', 'scheduled', 'retry_wait')
+    and cardinality(nd.route) > 1 and exists (
+      select from unnest(nd.route) as p(id) join delivery_target t on t.id = p.id
+      where p.id <> w.target_id and t.state in ('active', 'degraded')
+        and (t.open_until is null or t.open_until <= clock_timestamp()))
+  limit 1000 for update of w skip locked))
+"""
+_REROUTE_ONE: Final = _REROUTE.replace("{which}", "w.id = $1")
+_REROUTE_ALL: Final = _REROUTE.replace(
+    "{which}", "w.channel = $2 and w.target_id = $1 and w.state <> 'scheduled'"
+)
+# Late events win by their rank, and every one is harmless to hear again.
+_SETTLED: Final = """
+update delivery set state = $3, reason = null,
+  settled_at = coalesce(settled_at, clock_timestamp())
+where client_id = $1 and id = any ($2::uuid[]) and state = any ($4::text[])
+"""
+
+
+class NotificationRepository:
+    """Notifications of one transaction."""
+
+    def __init__(self, session: AsyncSession) -> None:
+        self._session = session
+
+    async def now(self) -> datetime:
+        moment: datetime = (
+            await self._session.execute(text("select clock_timestamp()"))
+        ).scalar_one()
+        return moment
+
+    async def routes(self, client_id: UUID) -> dict[str, list[UUID]]:
+        """Read a client's providers by channel, in the order in which they are asked."""
+        rows = await self._session.execute(_ROUTES, {"client": client_id})
+        return {row.channel: row.route for row in rows}
+
+    async def add(
+        self,
+        notification: Notification,
+        contents: Sequence[NotificationContent],
+        deliveries: Sequence[Mapping[str, Any]],
+    ) -> None:
+        self._session.add(notification)
+        await self._session.flush()
+        self._session.add_all(contents)
+        await self._session.flush()
+        await self._session.execute(insert(NotificationDelivery), list(deliveries))
+
+    async def targets(self, rows: Sequence[tuple[UUID, UUID, str, int]]) -> None:
+        """Make targets that are not there yet: (id, client, channel, concurrency)."""
+        if not rows:
+            return
+        await self._session.execute(
+            _TARGETS,
+            {
+                "ids": [row[0] for row in rows],
+                "clients": [row[1] for row in rows],
+                "channels": [row[2] for row in rows],
+                "states": ["active"] * len(rows),
+                "concurrency": [row[3] for row in rows],
+                "no": [False] * len(rows),
+                "zero": [0] * len(rows),
+            },
+        )
+
+    async def find(self, client_id: UUID, notification_id: UUID) -> Notification | None:
+        found: Notification | None = await self._session.scalar(
+            select(Notification)
+            .where(
+                col(Notification.client_id) == client_id, col(Notification.id) == notification_id
+            )
+            .execution_options(populate_existing=True)
+        )
+        return found
+
+    async def page(
+        self, client_id: UUID, *, category: str | None, offset: int, limit: int
+    ) -> tuple[Sequence[Notification], int]:
+        """Read a client's notifications, the newest first, and how many there are."""
+        where = [col(Notification.client_id) == client_id]
+        if category is not None:
+            where.append(col(Notification.category) == category)
+        rows = await self._session.scalars(
+            select(Notification)
+            .where(*where)
+            .order_by(col(Notification.id).desc())
+            .offset(offset)
+            .limit(limit)
+        )
+        counted = await self._session.scalar(
+            select(func.count()).select_from(
+                select(col(Notification.id)).where(*where).limit(EXACT_TOTAL + 1).subquery()
+            )
+        )
+        return rows.all(), int(counted or 0)
+
+    async def states(self, notification_id: UUID) -> dict[str, int]:
+        rows = await self._session.execute(_STATES, {"id": notification_id})
+        return {row.state: row.n for row in rows}
+
+    async def deliveries(
+        self, notification_id: UUID, *, state: str | None, offset: int, limit: int
+    ) -> tuple[Sequence[Any], int]:
+        values = {"id": notification_id, "state": state}
+        rows = await self._session.execute(
+            text(_PAGE + " order by nd.position, d.id offset :offset limit :limit"),
+            {**values, "offset": offset, "limit": limit},
+        )
+        counted = await self._session.scalar(
+            text(f"select count(*) from ({_PAGE} limit {EXACT_TOTAL + 1}) c"),  # noqa: S608
+            values,
+        )
+        return rows.all(), int(counted or 0)
+
+    async def cancel(self, notification_id: UUID) -> int:
+        """Cancel what has not been tried to its end; how many it were."""
+        done = await self._session.execute(_CANCEL, {"id": notification_id})
+        await self._session.execute(_MARK, {"id": notification_id})
+        return len(done.all())
+
+
+class NotificationLookup:
+    """The hot path of the channels, on raw connections."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def sendable(self, deliveries: Sequence[UUID]) -> dict[UUID, Any]:
+        """Read what some deliveries say, and to whom. Absent: there is nothing to send any more.
+
+        Raises:
+            UnavailableError: PostgreSQL is away.
+        """
+        with outages():
+            pool = await self._database.fast()
+            rows = await pool.fetch(_SENDABLE, list(deliveries))
+        return {row["id"]: row for row in rows}
+
+    async def forward_key(self, client_id: UUID) -> Any:  # noqa: ANN401 - a row, or None
+        """Read what signs webhooks to addresses, sealed."""
+        with outages():
+            pool = await self._database.fast()
+            return await pool.fetchrow(_FORWARD_KEY, client_id)
+
+    async def reroute(self, delivery_id: UUID) -> bool:
+        """Give a delivery to the next provider that is well. False: there is none."""
+        return await self._execute(_REROUTE_ONE, delivery_id) > 0
+
+    async def reroute_all(self, target_id: UUID, channel: str) -> int:
+        """Give all that waits for a provider to others that are well; how many it were."""
+        return await self._execute(_REROUTE_ALL, target_id, channel)
+
+    async def settle(
+        self, client_id: UUID, deliveries: Sequence[UUID], state: str, *, over: list[str]
+    ) -> int:
+        """Put deliveries into a state that are in one of `over`; how many it were."""
+        return await self._execute(_SETTLED, client_id, list(deliveries), state, over)
+
+    async def _execute(self, statement: str, *values: object) -> int:
+        with outages():
+            pool = await self._database.writing()
+            done = await pool.execute(statement, *values)
+        return int(done.rpartition(" ")[2])

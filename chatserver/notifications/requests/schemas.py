@@ -1,0 +1,252 @@
+"""Notifications as callers send and see them."""
+
+import re
+from datetime import datetime
+from typing import Annotated, Any, Final, Literal, TypeAlias
+
+from pydantic import AfterValidator, Field, StringConstraints, field_validator, model_validator
+
+from chatserver.deliveries.schemas import DeliveryOut, State
+from chatserver.infra.mail import MailInvalidError, check_address, check_headers
+from chatserver.kernel.paging import PageRequest
+from chatserver.kernel.wire import (
+    Answer,
+    ExternalId,
+    Id,
+    Metadata,
+    Request,
+    Timestamp,
+    left_out,
+)
+
+Channel: TypeAlias = Literal["socket", "email", "webhook", "push", "sms"]
+Priority: TypeAlias = Literal["critical", "transactional", "bulk"]
+Milestone: TypeAlias = Literal["accepted", "delivered", "read"]
+Moment: TypeAlias = Annotated[datetime, Field(strict=False)]
+MOST_RECIPIENTS: Final = 1000
+MOST_BYTES: Final = 256 * 1024
+_SPAN: Final = re.compile(r"(\d{1,5})(s|m|h|d)")
+_SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+def _mailbox(value: str) -> str:
+    try:
+        return check_address(value)
+    except MailInvalidError as error:
+        raise ValueError(str(error)) from error
+
+
+def _span(value: str) -> str:
+    if _SPAN.fullmatch(value) is None:
+        msg = "must be a number and s, m, h or d, as 2m"
+        raise ValueError(msg)
+    return value
+
+
+def span_s(value: str) -> int:
+    """Give the seconds of a span such as `2m`."""
+    found = _SPAN.fullmatch(value)
+    assert found is not None  # noqa: S101 - the schema has checked it
+    return int(found.group(1)) * _SECONDS[found.group(2)]
+
+
+Mailbox: TypeAlias = Annotated[str, StringConstraints(max_length=320), AfterValidator(_mailbox)]
+Line: TypeAlias = Annotated[
+    str, StringConstraints(min_length=1, max_length=998, pattern=r"^[^\r\n]+$")
+]
+Url: TypeAlias = Annotated[str, StringConstraints(min_length=8, max_length=2048)]
+
+
+class Recipient(Request):
+    """One recipient: a user, an address, or both. What a channel lacks is a state, no error."""
+
+    user_id: ExternalId | None = None
+    email: Mailbox | None = None
+    name: Annotated[str, StringConstraints(max_length=128)] | None = None
+    phone: Annotated[str, StringConstraints(pattern=r"^\+[1-9]\d{6,14}$")] | None = None
+    url: Url | None = None
+
+    @model_validator(mode="after")
+    def _somebody(self) -> "Recipient":
+        if not (self.user_id or self.email or self.phone or self.url):
+            msg = "name at least one of user_id, email, phone, url"
+            raise ValueError(msg)
+        return self
+
+
+class SocketContent(Request):
+    title: Annotated[str, StringConstraints(min_length=1, max_length=256)]
+    body: Annotated[str, StringConstraints(max_length=4096)] | None = None
+    data: Metadata = {}
+
+
+class EmailContent(Request):
+    subject: Line
+    text: str | None = None
+    html: str | None = None
+    reply_to: Mailbox | None = None
+    headers: dict[str, str] = Field(default={}, max_length=32)
+
+    @model_validator(mode="after")
+    def _something(self) -> "EmailContent":
+        if self.text is None and self.html is None:
+            msg = "needs text or html"
+            raise ValueError(msg)
+        try:
+            check_headers(self.headers)
+        except MailInvalidError as error:
+            raise ValueError(str(error)) from error
+        return self
+
+
+class WebhookContent(Request):
+    """JSON, posted to each recipient's `url`, signed where a provider of the channel is set up."""
+
+    type: Annotated[str, StringConstraints(pattern=r"^[a-z0-9_.]{1,64}$")] = "notification"
+    data: Annotated[dict[str, Any], Field(max_length=256)]
+
+
+class PushContent(Request):
+    title: Annotated[str, StringConstraints(min_length=1, max_length=256)]
+    body: Annotated[str, StringConstraints(max_length=2048)] | None = None
+    data: Metadata = {}
+
+
+class SmsContent(Request):
+    text: Annotated[str, StringConstraints(min_length=1, max_length=1600)]
+
+
+class Channels(Request):
+    """What is said on each channel, ready to be sent."""
+
+    socket: SocketContent | None = None
+    email: EmailContent | None = None
+    webhook: WebhookContent | None = None
+    push: PushContent | None = None
+    sms: SmsContent | None = None
+
+    def said(self) -> dict[str, Request]:
+        """Give the channels that are used."""
+        names = ("socket", "email", "webhook", "push", "sms")
+        return {name: said for name in names if (said := getattr(self, name)) is not None}
+
+
+class Fallback(Request):
+    """Tell it on `channel`, too, `after` a while (`2m`), unless the person came so far by then."""
+
+    channel: Channel
+    after: Annotated[str, AfterValidator(_span)] = "5m"
+    unless: Milestone = "read"
+
+
+class SendNotification(Request):
+    """One thing to be told to up to 1,000 recipients, on one or more channels.
+
+    A channel that stands in `fallback` is used for the fallback alone. `dry_run` checks everything
+    and keeps nothing.
+    """
+
+    recipients: Annotated[list[Recipient], Field(min_length=1, max_length=MOST_RECIPIENTS)]
+    channels: Channels
+    category: Annotated[str, StringConstraints(pattern=r"^[a-z0-9_.-]{1,64}$")] | None = None
+    priority: Priority = "transactional"
+    scheduled_at: Moment | None = None
+    expires_at: Moment | None = None
+    fallback: Annotated[list[Fallback], Field(max_length=5)] = []
+    metadata: Metadata = {}
+    dry_run: bool = False
+
+    @field_validator("scheduled_at", "expires_at")
+    @classmethod
+    def _with_zone(cls, value: datetime | None) -> datetime | None:
+        if value is not None and value.tzinfo is None:
+            msg = "must have a time zone, as 2026-01-31T12:00:00Z"
+            raise ValueError(msg)
+        return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "SendNotification":
+        said = self.channels.said()
+        if not said:
+            msg = "channels: name at least one"
+            raise ValueError(msg)
+        later = [each.channel for each in self.fallback]
+        if len(set(later)) != len(later):
+            msg = "fallback: a channel stands twice"
+            raise ValueError(msg)
+        if missing := [name for name in later if name not in said]:
+            msg = f"fallback: {missing[0]} has no content in channels"
+            raise ValueError(msg)
+        if set(said) <= set(later):
+            msg = "fallback: at least one channel must be used at once"
+            raise ValueError(msg)
+        if len(self.model_dump_json().encode()) > MOST_BYTES:
+            msg = f"more than {MOST_BYTES // 1024} KiB"
+            raise ValueError(msg)
+        return self
+
+
+class NotificationRef(Request):
+    id: Id
+
+
+class ListNotifications(PageRequest):
+    category: Annotated[str, StringConstraints(max_length=64)] | None = None
+
+
+class ListNotificationDeliveries(PageRequest):
+    id: Id
+    state: State | None = None
+
+
+class Planned(Answer):
+    """A delivery that was promised, and where it stands."""
+
+    id: Id
+    channel: str
+    recipient: dict[str, str]
+    state: State
+    reason: str | None = left_out()
+
+
+class LimitOut(Answer):
+    policy: str
+    limit: int
+    remaining: int
+    reset_at: Timestamp | None
+
+
+class SentNotification(Answer):
+    """What was committed: every delivery comes to one honest end before `expires_at`."""
+
+    id: Id
+    deliveries: list[Planned]
+    limits: list[LimitOut]
+    expires_at: Timestamp
+    dry_run: bool | None = left_out()
+
+
+class NotificationOut(Answer):
+    id: Id
+    category: str | None
+    priority: Priority
+    metadata: dict[str, Any]
+    scheduled_at: Timestamp | None
+    expires_at: Timestamp
+    cancelled_at: Timestamp | None
+    created_at: Timestamp
+    # How many deliveries stand how.
+    states: dict[str, int]
+
+
+class NotificationDeliveryOut(DeliveryOut):
+    """A delivery with its recipient."""
+
+    recipient: dict[str, str]
+
+
+class Cancelled(Answer):
+    """How many deliveries were still waiting, and now are cancelled."""
+
+    id: Id
+    cancelled: int

@@ -1,0 +1,407 @@
+"""What one can do with notifications: send, look, cancel. One commit promises every delivery."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+from uuid import UUID
+
+import orjson
+
+from chatserver.deliveries.service import DeliveryService
+from chatserver.infra.secrets import SecretBox
+from chatserver.infra.unit_of_work import Recorder
+from chatserver.kernel.errors import PayloadInvalidError
+from chatserver.kernel.ids import uuid7
+from chatserver.kernel.paging import Page
+from chatserver.kernel.principal import Principal
+from chatserver.notifications.requests import policies
+from chatserver.notifications.requests.errors import NotificationNotFoundError
+from chatserver.notifications.requests.models import (
+    Notification,
+    NotificationContent,
+)
+from chatserver.notifications.requests.policies import Draft
+from chatserver.notifications.requests.repository import NotificationRepository
+from chatserver.notifications.requests.schemas import (
+    Cancelled,
+    LimitOut,
+    ListNotificationDeliveries,
+    ListNotifications,
+    NotificationDeliveryOut,
+    NotificationOut,
+    NotificationRef,
+    Planned,
+    SendNotification,
+    SentNotification,
+)
+
+NAMES = {number: name for name, number in policies.PRIORITIES.items()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """What is put into somebody's inbox; its delivery is acknowledged and read by its id."""
+
+    client_id: UUID
+    external_id: str
+    delivery_id: UUID
+    notification_id: UUID
+    category: str | None
+    content: Mapping[str, Any]
+
+
+class Inbox(Protocol):
+    """Where in-app notifications are kept, within this unit of work; it shows them after it."""
+
+    async def keep(self, items: Sequence[Item]) -> None:
+        """Put items into inboxes; raise `user.not_found` with the field of one who is unknown."""
+        ...
+
+
+class Barred(Protocol):
+    """Who does not want to be told, and who can't be."""
+
+    async def __call__(
+        self,
+        client_id: UUID,
+        asked: Sequence[tuple[str, str | None, str | None]],
+        *,
+        category: str | None,
+        priority: str,
+    ) -> list[str | None]:
+        """Give for each (channel, person, address) why not, or None."""
+        ...
+
+
+class Limits(Protocol):
+    """The client's quotas of notifications."""
+
+    async def __call__(self, client_id: UUID, count: int) -> list[LimitOut]:
+        """Count some; raise `quota.exceeded` when there are too many."""
+        ...
+
+
+class NotificationService:
+    """Notifications of one transaction."""
+
+    def __init__(
+        self,
+        *,
+        notifications: NotificationRepository,
+        deliveries: DeliveryService,
+        inbox: Inbox,
+        barred: Barred,
+        limits: Limits,
+        box: SecretBox,
+        recorder: Recorder,
+        wake: Callable[[], None],
+    ) -> None:
+        self._notifications = notifications
+        self._deliveries = deliveries
+        self._inbox = inbox
+        self._barred = barred
+        self._limits = limits
+        self._box = box
+        self._recorder = recorder
+        self._wake = wake
+
+    async def send(self, principal: Principal, command: SendNotification) -> SentNotification:
+        """Promise a notification's deliveries; what can't be is told with the answer.
+
+        Raises:
+            PayloadInvalidError: the times don't fit.
+            UserNotFoundError: a recipient of the inbox is unknown; nothing is kept.
+            QuotaExceededError: the client has used up what it may send.
+        """
+        client_id = principal.client_id
+        now = await self._notifications.now()
+        expires_at = _deadline(command, now)
+        drafts = policies.plan(
+            command,
+            client_id=client_id,
+            now=now,
+            routes=await self._notifications.routes(client_id),
+        )
+        await self._bar(command, client_id, drafts)
+        notification = Notification(
+            id=uuid7(),
+            client_id=client_id,
+            category=command.category,
+            priority=policies.PRIORITIES[command.priority],
+            details=command.metadata,
+            scheduled_at=command.scheduled_at,
+            expires_at=expires_at,
+        )
+        if command.dry_run:
+            limits = await self._limits(client_id, 0)
+            return _sent(notification, drafts, limits, dry_run=True)
+        limits = await self._limits(client_id, len(drafts))
+        said = {name: content.model_dump() for name, content in command.channels.said().items()}
+        at_once = [
+            draft
+            for draft in drafts
+            if draft.channel == policies.SOCKET and draft.state == "queued"
+        ]
+        await self._inbox.keep(
+            [
+                Item(
+                    client_id=client_id,
+                    external_id=draft.person or "",
+                    delivery_id=draft.id,
+                    notification_id=notification.id,
+                    category=command.category,
+                    content=said["socket"],
+                )
+                for draft in at_once
+            ]
+        )
+        for draft in at_once:
+            draft.state, draft.reason = "accepted", None
+        await self._keep(notification, drafts, said)
+        self._recorder.after_commit(self._wake)
+        return _sent(notification, drafts, limits)
+
+    async def get(self, principal: Principal, command: NotificationRef) -> NotificationOut:
+        """Show a notification and how many of its deliveries stand how.
+
+        Raises:
+            NotificationNotFoundError
+        """
+        found = await self._must(principal, command.id)
+        return await self._shown(found)
+
+    async def list(self, principal: Principal, command: ListNotifications) -> Page[NotificationOut]:
+        rows, counted = await self._notifications.page(
+            principal.client_id,
+            category=command.category,
+            offset=command.offset,
+            limit=command.size,
+        )
+        items = [await self._shown(row) for row in rows]
+        return Page[NotificationOut].of(items, command, counted)
+
+    async def deliveries(
+        self, principal: Principal, command: ListNotificationDeliveries
+    ) -> Page[NotificationDeliveryOut]:
+        """Show a notification's deliveries, in the order of its recipients.
+
+        Raises:
+            NotificationNotFoundError
+        """
+        found = await self._must(principal, command.id)
+        rows, counted = await self._notifications.deliveries(
+            found.id, state=command.state, offset=command.offset, limit=command.size
+        )
+        items = [self._delivery_out(found, row) for row in rows]
+        return Page[NotificationDeliveryOut].of(items, command, counted)
+
+    async def cancel(self, principal: Principal, command: NotificationRef) -> Cancelled:
+        """Cancel what was not sent. What is being sent just now is not stopped.
+
+        Raises:
+            NotificationNotFoundError
+        """
+        found = await self._must(principal, command.id)
+        count = await self._notifications.cancel(found.id)
+        self._recorder.audit(
+            found.client_id,
+            principal,
+            "notification.cancel",
+            f"notification:{found.id}",
+            cancelled=count,
+        )
+        return Cancelled(id=found.id, cancelled=count)
+
+    async def _bar(
+        self, command: SendNotification, client_id: UUID, drafts: Sequence[Draft]
+    ) -> None:
+        open_drafts = [draft for draft in drafts if not draft.is_settled]
+        reasons = await self._barred(
+            client_id,
+            [
+                (
+                    policies.SHOWN.get(draft.channel, draft.channel),
+                    draft.person,
+                    None if draft.channel == policies.SOCKET else draft.address,
+                )
+                for draft in open_drafts
+            ],
+            category=command.category,
+            priority=command.priority,
+        )
+        for draft, reason in zip(open_drafts, reasons, strict=True):
+            if reason is not None:
+                draft.state, draft.reason = "suppressed", reason
+
+    async def _keep(
+        self,
+        notification: Notification,
+        drafts: Sequence[Draft],
+        said: Mapping[str, Mapping[str, Any]],
+    ) -> None:
+        client_id = notification.client_id
+        purge_at = notification.expires_at + timedelta(days=1)
+        contents = [
+            NotificationContent(
+                notification_id=notification.id,
+                channel=policies.FORWARD if name == "webhook" else name,
+                client_id=client_id,
+                sealed=self._box.seal(
+                    orjson.dumps(content), bound_to=place_of_content(client_id, notification.id)
+                ),
+                purge_at=purge_at,
+            )
+            for name, content in said.items()
+        ]
+        own = {
+            draft.target_id: (draft.target_id, client_id, draft.channel, 4)
+            for draft in drafts
+            if draft.channel in (policies.SOCKET, policies.FORWARD) and not draft.is_settled
+        }
+        await self._notifications.targets(list(own.values()))
+        await self._deliveries.keep(
+            [
+                {
+                    "id": draft.id,
+                    "client_id": client_id,
+                    "channel": draft.channel,
+                    "target_id": draft.target_id,
+                    "source_id": notification.id,
+                    "priority": notification.priority,
+                    "state": draft.state,
+                    "reason": draft.reason,
+                    "next_at": draft.next_at,
+                    "expires_at": notification.expires_at,
+                    "is_settled": draft.is_settled,
+                }
+                for draft in drafts
+            ]
+        )
+        await self._notifications.add(
+            notification, contents, [self._row(notification, draft) for draft in drafts]
+        )
+
+    def _row(self, notification: Notification, draft: Draft) -> dict[str, Any]:
+        client_id = notification.client_id
+        return {
+            "delivery_id": draft.id,
+            "notification_id": notification.id,
+            "client_id": client_id,
+            "position": draft.position,
+            "channel": draft.channel,
+            "person": draft.person,
+            "address_hash": None
+            if draft.address is None
+            else policies.address_hash(client_id, draft.address),
+            "address": None
+            if draft.address is None
+            else self._box.seal(
+                orjson.dumps({"address": draft.address, "name": draft.recipient.name}),
+                bound_to=place_of_address(client_id, draft.id),
+            ),
+            "route": draft.route,
+            "unless": draft.unless,
+            "instead_of": draft.instead_of,
+        }
+
+    async def _must(self, principal: Principal, notification_id: UUID) -> Notification:
+        found = await self._notifications.find(principal.client_id, notification_id)
+        if found is None:
+            raise NotificationNotFoundError
+        return found
+
+    async def _shown(self, row: Notification) -> NotificationOut:
+        return NotificationOut(
+            id=row.id,
+            category=row.category,
+            priority=NAMES[row.priority],
+            metadata=row.details,
+            scheduled_at=row.scheduled_at,
+            expires_at=row.expires_at,
+            cancelled_at=row.cancelled_at,
+            created_at=row.created_at,
+            states=await self._notifications.states(row.id),
+        )
+
+    def _delivery_out(self, notification: Notification, row: Any) -> NotificationDeliveryOut:  # noqa: ANN401
+        recipient: dict[str, str] = {} if row.person is None else {"user_id": row.person}
+        if row.address is not None and row.channel != policies.SOCKET:
+            opened = orjson.loads(
+                self._box.open(
+                    row.address, bound_to=place_of_address(notification.client_id, row.id)
+                )
+            )
+            recipient[_ADDRESSES.get(row.channel, "address")] = opened["address"]
+        return NotificationDeliveryOut(
+            id=row.id,
+            channel=policies.SHOWN.get(row.channel, row.channel),
+            recipient=recipient,
+            state=row.state,
+            reason=row.reason,
+            generation=row.generation,
+            tries=row.tries,
+            next_at=row.next_at if row.state in ("scheduled", "queued", "retry_wait") else None,
+            expires_at=row.expires_at,
+            created_at=row.created_at,
+            settled_at=row.settled_at,
+            replayed_by=row.replayed_by,
+        )
+
+
+_ADDRESSES = {policies.EMAIL: "email", policies.FORWARD: "url", "sms": "phone"}
+
+
+def place_of_content(client_id: UUID, notification_id: UUID) -> str:
+    """Name what a sealed content is bound to."""
+    return f"notification:{client_id}:{notification_id}"
+
+
+def place_of_address(client_id: UUID, delivery_id: UUID) -> str:
+    """Name what a sealed address is bound to."""
+    return f"delivery:{client_id}:{delivery_id}"
+
+
+def _deadline(command: SendNotification, now: datetime) -> datetime:
+    starts_at = max(now, command.scheduled_at or now)
+    if starts_at > now + policies.LONGEST_WAIT:
+        raise PayloadInvalidError.of("scheduled_at", "must be within a year")
+    if command.expires_at is None:
+        return starts_at + policies.LIFETIMES[command.priority]
+    if command.expires_at <= starts_at:
+        raise PayloadInvalidError.of("expires_at", "must be later than now and scheduled_at")
+    if command.expires_at > starts_at + policies.LONGEST_LIFE:
+        raise PayloadInvalidError.of("expires_at", "must be within 30 days of its start")
+    return command.expires_at
+
+
+def _sent(
+    notification: Notification,
+    drafts: Sequence[Draft],
+    limits: Sequence[LimitOut],
+    *,
+    dry_run: bool | None = None,
+) -> SentNotification:
+    return SentNotification(
+        id=notification.id,
+        deliveries=[
+            Planned(
+                id=draft.id,
+                channel=policies.SHOWN.get(draft.channel, draft.channel),
+                recipient={
+                    name: value
+                    for name, value in (
+                        ("user_id", draft.person),
+                        (_ADDRESSES.get(draft.channel, ""), draft.address),
+                    )
+                    if name and value is not None
+                },
+                state=draft.state,
+                reason=draft.reason,
+            )
+            for draft in drafts
+        ],
+        limits=list(limits),
+        expires_at=notification.expires_at,
+        dry_run=dry_run,
+    )

@@ -1,0 +1,48 @@
+"""What is kept of how a person is reached, for the person's own copy: without tokens."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import TextClause, text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+PAGE: Final = 500
+
+_PREFERENCES: Final = text("""
+select category, channel, enabled, updated_at from preference
+where client_id = :client and user_id = :user order by category, channel
+""")
+_DEVICES: Final = text("""
+select id, kind, created_at, last_seen_at from push_device
+where client_id = :client and user_id = :user order by id
+""")
+_NOTIFICATIONS: Final = text("""
+select id, category, title, body, data, created_at, acked_at, read_at from in_app_notification
+where client_id = :client and user_id = :user and id > :after order by id limit :limit
+""")
+_KINDS: Final[Sequence[tuple[str, TextClause]]] = (
+    ("preference", _PREFERENCES),
+    ("device", _DEVICES),
+)
+
+
+async def choices(
+    session: AsyncSession, client_id: UUID, user_id: UUID
+) -> list[tuple[str, dict[str, Any]]]:
+    """Read preferences and devices, each with the kind of its line."""
+    lines: list[tuple[str, dict[str, Any]]] = []
+    for kind, statement in _KINDS:
+        found = await session.execute(statement, {"client": client_id, "user": user_id})
+        lines += [(kind, dict(row)) for row in found.mappings()]
+    return lines
+
+
+async def notifications(
+    session: AsyncSession, client_id: UUID, user_id: UUID, after: UUID
+) -> list[dict[str, Any]]:
+    """Read a page of in-app notifications, the oldest first."""
+    found = await session.execute(
+        _NOTIFICATIONS, {"client": client_id, "user": user_id, "after": after, "limit": PAGE}
+    )
+    return [dict(row) for row in found.mappings()]

@@ -1,0 +1,60 @@
+"""Notifications inside of the application, devices for push, preferences and suppressions."""
+
+import hashlib
+import hmac
+from typing import Final
+from uuid import UUID
+
+from chatserver.infra.cursors import CursorSeal
+from chatserver.infra.unit_of_work import UnitOfWork
+from chatserver.notifications.consent.repository import ConsentRepository
+from chatserver.notifications.consent.service import ConsentService, unsubscribe_token
+from chatserver.notifications.devices.repository import DeviceRepository
+from chatserver.notifications.devices.service import DeviceService
+from chatserver.notifications.inbox.repository import InboxRepository
+from chatserver.notifications.inbox.service import InboxService, Told
+from chatserver.wiring.core import Core
+
+_KEY: Final = b"chatserver addresses v1|"
+
+
+class Notifications:
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        # Of the oldest pepper: addresses must be found again after a new one was put before it.
+        oldest = core.settings.key_peppers[-1].get_secret_value()
+        self._key = hashlib.sha256(_KEY + oldest.encode()).digest()
+        self._seal = CursorSeal(core.box)
+        # Told, in the same transaction, which deliveries a device has received.
+        self.acked: Told | None = None
+        self.open_inbox = core.open(self.inbox)
+        self.open_devices = core.open(self._devices)
+        self.open_consent = core.open(self.consent)
+
+    def inbox(self, work: UnitOfWork) -> InboxService:
+        """Build the service within somebody's unit of work."""
+        return InboxService(inbox=InboxRepository(work.session), recorder=work, acked=self.acked)
+
+    def consent(self, work: UnitOfWork) -> ConsentService:
+        """Build the service within somebody's unit of work."""
+        return ConsentService(
+            consent=ConsentRepository(work.session),
+            recorder=work,
+            mac=self._mac,
+            seal=self._seal,
+        )
+
+    def unsubscribe_token(self, client_id: UUID, address: str, category: str) -> str:
+        """Make the token of an unsubscribe link."""
+        return unsubscribe_token(self._seal, client_id, address=address, category=category)
+
+    def _devices(self, work: UnitOfWork) -> DeviceService:
+        return DeviceService(
+            devices=DeviceRepository(work.session),
+            box=self._core.box,
+            mac=self._mac,
+            check_url=self._core.outside.check,
+        )
+
+    def _mac(self, client_id: UUID, text: str) -> bytes:
+        return hmac.digest(self._key, f"{client_id}|{text}".encode(), hashlib.sha256)

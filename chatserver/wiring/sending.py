@@ -1,0 +1,244 @@
+"""How notifications are sent: the request in one commit, then a lane for each channel."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+from uuid import UUID
+
+from chatserver.deliveries.models import Claim, Sent
+from chatserver.infra.job_kinds import SEND_NOTIFICATIONS
+from chatserver.infra.mail import Outcome
+from chatserver.infra.unit_of_work import UnitOfWork
+from chatserver.kernel.clock import utc_now
+from chatserver.kernel.events import SYSTEM
+from chatserver.notifications.consent.schemas import SuppressionCreate
+from chatserver.notifications.inbox.schemas import SocketContent
+from chatserver.notifications.requests import policies
+from chatserver.notifications.requests.repository import NotificationLookup, NotificationRepository
+from chatserver.notifications.requests.schemas import LimitOut
+from chatserver.notifications.requests.senders import EmailSender, ForwardSender, InboxSender
+from chatserver.notifications.requests.service import Item, NotificationService
+from chatserver.providers.service import place_of_config
+from chatserver.transport.limits import quota_exceeded
+from chatserver.users.service import UserService
+from chatserver.wiring.core import Core
+from chatserver.wiring.notifications import Notifications
+from chatserver.wiring.providers import Providers, mailgun_config, smtp_config
+from chatserver.wiring.webhooks import TargetNotes, Webhooks
+
+# What has no category of its own.
+GENERAL: Final = "general"
+CHANNELS: Final = (policies.EMAIL, policies.FORWARD, policies.SOCKET)
+
+
+class Sending:
+    def __init__(
+        self,
+        core: Core,
+        *,
+        webhooks: Webhooks,
+        providers: Providers,
+        notifications: Notifications,
+        people: Callable[[UnitOfWork], UserService],
+    ) -> None:
+        self._core = core
+        self._webhooks = webhooks
+        self._notifications = notifications
+        self._people = people
+        # Set in a worker: a doorbell would come round about.
+        self.wake_here: Callable[[], None] | None = None
+        self.queue = webhooks.queue
+        self.lookup = NotificationLookup(core.database)
+        self.open_notifications = core.open(self.requests)
+        self.senders: dict[str, EmailSender | ForwardSender | InboxSender] = {
+            policies.EMAIL: EmailSender(
+                self.lookup,
+                core.box,
+                mailers=Mailers(providers),
+                config_place=place_of_config,
+                bounced=self._bounced,
+                unsubscribe_url=self._unsubscribe_url,
+            ),
+            policies.FORWARD: ForwardSender(
+                self.lookup,
+                core.box,
+                client=webhooks.client,
+                config_place=place_of_config,
+                clock=utc_now,
+            ),
+            policies.SOCKET: InboxSender(self.lookup, core.box, open_inbox=core.open(self._within)),
+        }
+        self.notes = {
+            channel: Rerouting(
+                TargetNotes(core.open(webhooks.targets), channel), self.lookup, channel, self.wake
+            )
+            for channel in CHANNELS
+        }
+        notifications.acked = self._acked
+
+    def requests(self, work: UnitOfWork) -> NotificationService:
+        """Build the service within somebody's unit of work."""
+        within = self._within(work)
+        return NotificationService(
+            notifications=NotificationRepository(work.session),
+            deliveries=self._webhooks.deliveries(work),
+            inbox=within,
+            barred=within.barred,
+            limits=self._limits,
+            box=self._core.box,
+            recorder=work,
+            wake=self.wake,
+        )
+
+    def wake(self) -> None:
+        """Have workers look for notifications now: this process's own lanes, if it has some."""
+        if self.wake_here is not None:
+            self.wake_here()
+        else:
+            self._core.doorbell.ring([SEND_NOTIFICATIONS])
+
+    def _within(self, work: UnitOfWork) -> "_Within":
+        return _Within(work, self._people(work), self._notifications)
+
+    async def _limits(self, client_id: UUID, count: int) -> list[LimitOut]:
+        gate = self._core.gate
+        quotas = gate.book.of(client_id).quotas
+        if count:
+            refused = self._core.quotas.exceeded(client_id, "notifications", quotas, count)
+            if refused is not None:
+                raise quota_exceeded(refused)
+            self._core.quotas.spend(client_id, "notifications", count)
+        uses = await self._core.quotas.uses(client_id, quotas)
+        return [
+            LimitOut(
+                policy=f"{use.metric}-per-{use.window}",
+                limit=use.limit,
+                remaining=max(0, use.limit - use.used),
+                reset_at=use.resets_at,
+            )
+            for use in uses
+            if use.metric == "notifications" and use.limit is not None
+        ]
+
+    async def _bounced(self, client_id: UUID, address: str) -> None:
+        async with self._notifications.open_consent() as consent:
+            await consent.suppress(
+                SYSTEM,
+                client_id,
+                SuppressionCreate(
+                    channel="email", address=address, scope="all", reason="hard_bounce"
+                ),
+            )
+
+    def _unsubscribe_url(self, client_id: UUID, address: str, category: str) -> str | None:
+        public = self._core.settings.public_url
+        if public is None:
+            return None
+        token = self._notifications.unsubscribe_token(client_id, address, category)
+        return f"{public.rstrip('/')}/u/{token}"
+
+    async def _acked(self, client_id: UUID, deliveries: Sequence[UUID]) -> None:
+        await self.lookup.settle(client_id, deliveries, "delivered", over=["accepted"])
+
+
+class _Within:
+    """Inboxes and what people want, within one unit of work."""
+
+    def __init__(self, work: UnitOfWork, people: UserService, notifications: Notifications) -> None:
+        self._people = people
+        self._inbox = notifications.inbox(work)
+        self._consent = notifications.consent(work)
+
+    async def keep(self, items: Sequence[Item]) -> None:
+        if not items:
+            return
+        names = [item.external_id for item in items]
+        users = await self._people.find(items[0].client_id, names, field="recipients")
+        for item in items:
+            await self._inbox.put(
+                item.client_id,
+                users[item.external_id],
+                delivery_id=item.delivery_id,
+                category=item.category or GENERAL,
+                content=SocketContent.model_validate(dict(item.content)),
+            )
+
+    async def barred(
+        self,
+        client_id: UUID,
+        asked: Sequence[tuple[str, str | None, str | None]],
+        *,
+        category: str | None,
+        priority: str,
+    ) -> list[str | None]:
+        names = list(dict.fromkeys(person for _, person, _ in asked if person is not None))
+        users = await self._people.find(client_id, names, field="recipients") if names else {}
+        return await self._consent.barred(
+            client_id,
+            [
+                (channel, None if person is None else users[person], address)
+                for channel, person, address in asked
+            ],
+            category=category or GENERAL,
+            priority=priority,
+        )
+
+
+class Mailers:
+    """Hands mails over to whichever kind of provider it is."""
+
+    def __init__(self, providers: Providers) -> None:
+        self._providers = providers
+
+    async def __call__(
+        self, kind: str, config: dict[str, Any], recipient: str, message: bytes, *, delivery_id: str
+    ) -> Outcome:
+        if kind == "smtp":
+            return await self._providers.smtp.send(
+                smtp_config(config), config["from"], recipient, message
+            )
+        if kind == "mailgun":
+            return await self._providers.mailgun.send(
+                mailgun_config(config), recipient, message, delivery_id=delivery_id
+            )
+        return Outcome(kind="configuration", phase="compose", text="no such kind of provider")
+
+    async def found(self, kind: str, config: dict[str, Any], message_id: str) -> bool | None:
+        if kind != "mailgun":
+            return None
+        events = await self._providers.mailgun.events_of(mailgun_config(config), message_id)
+        return None if events is None else bool(events)
+
+
+class Rerouting:
+    """Notes how well targets are, and gives to others what one of them can't send."""
+
+    def __init__(
+        self,
+        notes: TargetNotes,
+        lookup: NotificationLookup,
+        channel: str,
+        wake: Callable[[], None],
+    ) -> None:
+        self._notes = notes
+        self._lookup = lookup
+        self._channel = channel
+        self._wake = wake
+
+    async def failed(self, claim: Claim, sent: Sent, *, is_flapping: bool) -> bool:
+        is_stopped = await self._notes.failed(claim, sent, is_flapping=is_flapping)
+        if self._channel != policies.EMAIL:
+            return is_stopped
+        if sent.outcome != "unknown":
+            # Never after a mail that may have arrived: another provider would send it again.
+            is_urgent = claim.age_s + claim.left_s <= policies.CRITICAL_LIFE_S
+            moved = 0
+            if is_urgent or claim.attempts >= 1 or sent.outcome == "configuration":
+                moved = await self._lookup.reroute(claim.id)
+            if is_stopped:
+                moved += await self._lookup.reroute_all(claim.target_id, self._channel)
+            if moved:
+                self._wake()
+        return is_stopped
+
+    async def succeeded(self, claim: Claim) -> None:
+        await self._notes.succeeded(claim)

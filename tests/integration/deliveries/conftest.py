@@ -1,0 +1,3 @@
+from tests.integration.webhooks.endpoints.conftest import master, post, posts
+
+__all__ = ["master", "post", "posts"]
