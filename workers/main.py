@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from typing import Final
 
 import structlog
+from asyncpg import PostgresError
 
+from chatserver.assistant.retrieval.indexing import Indexer
 from chatserver.bootstrap import Container
 from chatserver.infra import logging
 from chatserver.infra.database import Database
@@ -14,12 +16,15 @@ from chatserver.infra.jobs import Doorbell
 from chatserver.reactions import LATER
 from chatserver.settings import Settings, SettingsError, load
 from workers.assistant import AnswerJobs
+from workers.condition import Condition
 from workers.documents import DocumentJobs
 from workers.privacy import PrivacyJobs
 from workers.records import RecordJobs
 from workers.rooms import RoomJobs
 from workers.runtime import Worker, run
 from workers.scheduler import Scheduler
+
+INDEX_EVERY_S: Final = 60.0
 
 log = structlog.get_logger()
 
@@ -52,7 +57,10 @@ async def worker(settings: Settings, stopping: asyncio.Event) -> None:
                 at_once=settings.answers_per_worker,
             ).handlings(),
             *DocumentJobs(
-                trainer=container.documents.trainer, purger=container.documents.purger
+                trainer=container.documents.trainer,
+                purger=container.documents.purger,
+                reembedder=container.documents.reembedder,
+                settler=container.documents.settler,
             ).handlings(),
             *RecordJobs(database=container.database).handlings(),
         )
@@ -76,6 +84,7 @@ async def scheduler(settings: Settings, stopping: asyncio.Event) -> None:
     role = Scheduler(database, doorbell)
     announcing = asyncio.create_task(_announce(role))
     serving = asyncio.create_task(role.run())
+    indexing = asyncio.create_task(_index(settings))
     try:
         await stopping.wait()
         log.info("scheduler_stopping")
@@ -84,6 +93,7 @@ async def scheduler(settings: Settings, stopping: asyncio.Event) -> None:
     finally:
         announcing.cancel()
         serving.cancel()
+        indexing.cancel()
         await doorbell.close()
         await database.close()
 
@@ -91,6 +101,22 @@ async def scheduler(settings: Settings, stopping: asyncio.Event) -> None:
 async def _announce(role: Scheduler) -> None:
     await role.ready.wait()
     log.info("scheduler_ready")
+
+
+async def _index(settings: Settings) -> None:
+    """Build the vector indexes of large bots, where the migrator's rights are at hand."""
+    if settings.migrator_database_url is None:
+        return
+    indexer = Indexer(settings.migrator_database_url.get_secret_value())
+    condition = Condition("vector indexes", outages=(OSError, TimeoutError, PostgresError))
+    while True:
+        await asyncio.sleep(INDEX_EVERY_S)
+        try:
+            await indexer.build_due()
+        except Exception as error:  # noqa: BLE001 - told once; searches are exact meanwhile
+            condition.fails(error)
+        else:
+            condition.works()
 
 
 PARTS: Final = {"worker": worker, "scheduler": scheduler}

@@ -5,7 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from chatserver.infra.job_kinds import DEACTIVATE_ROOMS, RETAIN, TRIM_RECORDS, JobKind
+from chatserver.infra.job_kinds import (
+    DEACTIVATE_ROOMS,
+    RETAIN,
+    SETTLE_DOCUMENTS,
+    TRIM_RECORDS,
+    JobKind,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +26,7 @@ PERIODIC: Final = (
     Periodic(DEACTIVATE_ROOMS, every_s=15),
     Periodic(TRIM_RECORDS, every_s=3600),
     Periodic(RETAIN, every_s=3600),
+    Periodic(SETTLE_DOCUMENTS, every_s=60),
 )
 
 

@@ -159,7 +159,7 @@ class DiskStore:
     async def stat(self, key: str) -> Stat | None:
         path = self._path(key)
         try:
-            return await self._run(lambda: _stat(os.stat(path, follow_symlinks=False)))
+            return await self._run(lambda: _stat(path.lstat()))
         except ObjectMissingError:
             return None
 
@@ -167,7 +167,7 @@ class DiskStore:
         old, new = self._path(source), self._path(target)
 
         def rename() -> None:
-            if _stat(os.stat(old, follow_symlinks=False)).etag != etag:
+            if _stat(old.lstat()).etag != etag:
                 raise ObjectChangedError
             new.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             old.replace(new)

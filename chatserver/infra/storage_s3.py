@@ -105,7 +105,8 @@ class S3Store:
     async def _put_parts(
         self, upload: dict[str, str], first: bytes, rest: AsyncIterator[bytes]
     ) -> Stat:
-        size, done = 0, []
+        size = 0
+        done: list[dict[str, Any]] = []
 
         async def send(part: bytes) -> None:
             number = len(done) + 1
@@ -188,7 +189,7 @@ class S3Store:
                 raise UnavailableError("The object store did not delete everything.")
 
     async def upload_link(self, key: str, upload: Upload, *, life: timedelta = LINK_LIFE) -> Link:
-        """Sign a PUT. Size, type, checksum and "only if there is none" are part of what is signed."""
+        """Sign a PUT: size, type, checksum and "only if there is none" are part of it."""
         checksum = base64.b64encode(upload.sha256).decode()
         asked = {
             **self._place(key),
@@ -245,7 +246,12 @@ class S3Store:
         return {"Bucket": self._bucket, "Key": check_key(key)}
 
     async def _signed(
-        self, call: str, method: str, asked: dict[str, Any], headers: dict[str, str], life: timedelta
+        self,
+        call: str,
+        method: str,
+        asked: dict[str, Any],
+        headers: dict[str, str],
+        life: timedelta,
     ) -> Link:
         seconds = int(life.total_seconds())
         expires_at = self._clock() + life

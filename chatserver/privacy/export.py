@@ -28,7 +28,7 @@ class Exporter:
         self._users = users
 
     async def export(self, principal: Principal, command: PersonPath) -> Lines:
-        """Begin an export: a profile, then keys, memberships and messages, one JSON a line.
+        """Begin an export: a profile, keys, memberships, documents, searches and messages.
 
         Raises:
             UserNotFoundError: unknown, or not the caller's own.
@@ -38,11 +38,16 @@ class Exporter:
             privacy = PrivacyRepository(work.session)
             keys = await privacy.keys(user.client_id, user.id)
             seats = await privacy.seats(user.client_id, user.id)
+            of_bots = await privacy.asked_of_bots(user.client_id, user.id)
             work.audit(user.client_id, principal, "user.export", f"user:{user.external_id}")
-        return Lines.of(self._lines(user, keys, seats))
+        return Lines.of(self._lines(user, keys, seats, of_bots))
 
     async def _lines(
-        self, user: User, keys: list[dict[str, Any]], seats: list[dict[str, Any]]
+        self,
+        user: User,
+        keys: list[dict[str, Any]],
+        seats: list[dict[str, Any]],
+        of_bots: list[tuple[str, dict[str, Any]]],
     ) -> AsyncIterator[bytes]:
         yield _line(
             "profile",
@@ -59,6 +64,8 @@ class Exporter:
             yield _line("key", key)
         for seat in seats:
             yield _line("membership", seat)
+        for kind, members in of_bots:
+            yield _line(kind, members)
         after: UUID | None = None
         while True:
             async with self._open_work() as work:

@@ -28,6 +28,22 @@ where id = any (array(
   select id from message
   where client_id = :client and room_id = any (:rooms) and sender_key = :key limit :limit))
 """)
+# What a bot answered a person may quote the person: its text goes, too, while its place stays.
+_ANSWERS: Final = text("""
+with mine as materialized (
+  select message_id from generation
+  where client_id = :client and asked_by = :user and room_id = any (:rooms) limit :limit),
+forgotten as (
+  update generation g set asked_by = null, sources = null,
+    status = case when g.status in ('pending', 'in_progress') then 'cancelled' else g.status end,
+    generation = g.generation + 1
+  from mine where g.client_id = :client and g.message_id = mine.message_id)
+update message m set content = '', partial_content = null, error_message = null, context = null,
+  attachments = '[]', mentions = '[]', details = '{"erased": true}',
+  status = case when m.status in ('pending', 'in_progress') then 'cancelled' else m.status end,
+  edited_at = null, deleted_at = coalesce(m.deleted_at, clock_timestamp())
+from mine where m.client_id = :client and m.id = mine.message_id
+""")
 _MENTIONS: Final = text("""
 update message set mentions = mentions - cast(:name as text)
 where client_id = :client and room_id = any (:rooms) and seq between :low and :high
@@ -109,6 +125,14 @@ _KEYS: Final = text("""
 select kid, device_id, scopes, status, created_at, last_seen_at, abs_expires_at
 from key_family where client_id = :client and user_id = :user order by created_at, kid
 """)
+_DOCUMENTS: Final = text("""
+select id, bot_id, kind, name, title, url, created_at from document
+where client_id = :client and uploaded_by = :user and deleted_at is null order by created_at, id
+""")
+_SEARCHES: Final = text("""
+select id, cast(bot_ids as text[]) as bot_ids, query, created_at from retrieval
+where client_id = :client and user_id = :user order by created_at, id
+""")
 
 
 class PrivacyRepository:
@@ -185,6 +209,11 @@ class PrivacyRepository:
         """Overwrite up to `limit` of the person's messages; the row and its place stay."""
         values = self._of(erasure) | {"rooms": list(rooms), "limit": limit}
         return await self._counted(erasure.id, "messages", _MESSAGES, values)
+
+    async def scrub_answers(self, erasure: Erasure, rooms: Sequence[UUID], limit: int) -> int:
+        """Overwrite up to `limit` answers that bots gave the person."""
+        values = self._of(erasure) | {"rooms": list(rooms), "limit": limit}
+        return await self._counted(erasure.id, "bot_answers", _ANSWERS, values)
 
     async def scrub_slice(
         self, erasure: Erasure, rooms: Sequence[UUID], low: int, high: int
@@ -331,6 +360,17 @@ class PrivacyRepository:
             select(AuditRow).where(*where).order_by(col(AuditRow.id).desc()).limit(limit)
         )
         return list(rows)
+
+    async def asked_of_bots(
+        self, client_id: UUID, user_id: UUID
+    ) -> list[tuple[str, dict[str, Any]]]:
+        """Give the documents that a person handed in, and the questions that were kept."""
+        names = {"client": client_id, "user": user_id}
+        return [
+            (kind, dict(row))
+            for kind, statement in (("document", _DOCUMENTS), ("search", _SEARCHES))
+            for row in (await self._session.execute(statement, names)).mappings()
+        ]
 
     def _of(self, erasure: Erasure) -> dict[str, Any]:
         return {

@@ -9,7 +9,10 @@ from typing import Final
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 # Technical packages; every other package of the server is a feature.
-TECHNICAL: Final = {"cli", "dev", "infra", "kernel", "realtime", "transport", "wiring"}
+TECHNICAL: Final = {
+    *("assistant.answering", "assistant.dashboard", "assistant.embedding", "assistant.reading"),
+    *("cli", "dev", "infra", "kernel", "realtime", "transport", "wiring"),
+}
 
 
 @cache
@@ -46,5 +49,12 @@ def import_all(*tops: str) -> list[ModuleType]:
 
 
 def features() -> set[str]:
+    """Give the features; of one that has grown into sub-nouns these, as `assistant.bots`."""
     packages = {path.parent.name for path in (ROOT / "chatserver").glob("*/__init__.py")}
-    return packages - TECHNICAL
+    grown = {"assistant"} & packages
+    nouns = {
+        f"{feature}.{path.parent.name}"
+        for feature in grown
+        for path in (ROOT / "chatserver" / feature).glob("*/__init__.py")
+    }
+    return packages - TECHNICAL - grown | nouns - TECHNICAL

@@ -19,7 +19,7 @@ COMMANDS: Final = [
     for operation in REGISTRY.operations.values()
     for namespace in operation.namespaces
 ]
-IDS: Final = {"room_id", "user_id", "member_ids", "rooms", "room_ids", "key_id"}
+IDS: Final = {"room_id", "user_id", "member_ids", "rooms", "room_ids", "key_id", "message_id"}
 BAD_IDS: Final[tuple[Any, ...]] = ("nonsense!", "", 7, None, True, {}, "0" * 5000)
 
 
@@ -45,6 +45,13 @@ def payload_of(command: str, ids: dict[str, str]) -> dict[str, Any]:
         "room.replay": {**room, "after_seq": 0},
         "presence.set": {"status": "online"},
         "presence.watch": {"room_ids": [ids["room"]]},
+        "room.bots": room,
+        "room.add_bot": {**room, "bot_id": ids["bot"]},
+        "room.remove_bot": {**room, "bot_id": ids["bot"]},
+        "assistant.ask": {**room, "content": "I was here", "client_msg_id": "intruder"},
+        "assistant.cancel": {"message_id": ids["answer"]},
+        "assistant.catch_up": {"message_id": ids["answer"]},
+        "assistant.resume": {"message_id": ids["answer"]},
         "auth.confirm": {"key_id": ids["user key"]},
         "auth.refresh": {"token": "nobody's"},
     }

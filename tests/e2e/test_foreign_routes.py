@@ -23,7 +23,13 @@ MALFORMED: Final = ("nonsense!", "00000000", "ünïcode", "a\x00b", "a/b", "..",
 
 # What members of paths are ids of; `id` depends on what stands before it.
 KINDS: Final = {
+    "session_id": "session",
     "room_id": "room",
+    "bot_id": "bot",
+    "document_id": "document",
+    "source_id": "document",
+    "job_id": "training job",
+    "retrieval_id": "retrieval",
     "message_id": "message",
     "user_id": "user",
     "external_id": "user",
@@ -47,6 +53,15 @@ BODIES: Final[dict[str, dict[str, Any]]] = {
     "member.put": {"role": "owner"},
     "member.update": {"role": "owner"},
     "message.post": {"content": "I was here", "client_msg_id": "intruder"},
+    "bot.update": {"name": "taken over"},
+    "document.process": {},
+    "retrieval.replay": {},
+    "room.add_bot": {"paused": True},
+    "session.update": {"title": "taken over"},
+    "session.favorite": {},
+    "session.message": {"content": "I was here", "generate": False},
+    "session.resume": {},
+    "session.cancel": {},
 }
 # These make what they name, each client for itself.
 MAKING: Final = {"user.put", "user.login"}
@@ -55,7 +70,10 @@ NAMELESS: Final = {
     *("client.create", "client.list", "client.own", "client.update_own"),
     *("client_key.list", "client_key.create", "user.list", "user.me"),
     *("room.create", "room.list", "room.list_all"),
-    *("audit.list", "client.usage"),
+    *("audit.list", "client.usage", "assistant.usage"),
+    *("bot.create", "bot.list", "document.create", "document.list"),
+    *("training.queue", "training.list"),
+    *("session.create", "session.list", "session.search", "session.import"),
 }
 
 

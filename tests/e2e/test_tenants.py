@@ -107,7 +107,29 @@ async def _things_of(alice: Party, scene: Scene, canary: str, name_canary: str) 
     (await scene.api.delete(f"/users/{gone}")).ok()
     more = {"type": "group", "title": canary, "external_id": f"more-{name_canary}"}
     (await scene.api.post("/rooms", more)).ok()
+    bot = (await scene.api.post("/bots", {"name": canary, "instructions": canary})).ok()
+    session = (
+        await scene.api.post(
+            "/sessions", {"user_id": alice.name, "title": canary, "bot_id": bot["id"]}
+        )
+    ).ok()
+    place = f"/sessions/{session['id']}"
+    asked = (await scene.api.post(f"{place}/messages", {"content": canary})).ok()
+    (await scene.api.post(f"{place}/cancel")).ok()
+    text = {"bot_id": bot["id"], "title": canary, "text": canary}
+    (document,) = (await scene.api.post("/documents", text)).ok()["items"]
+    (job,) = (await scene.api.get("/training/queue", source_id=document["id"])).ok()["items"]
+    searched = await scene.api.get(f"/bots/{bot['id']}/search", q=canary, receipt="true")
+    (await scene.api.put(f"/rooms/{room}/bots/{bot['id']}", {})).ok()
     return {
+        Ref.BOT: bot["id"],
+        Ref.SEATED_BOT: bot["id"],
+        Ref.DOCUMENT: document["id"],
+        Ref.TRAINING_JOB: job["id"],
+        Ref.RETRIEVAL: searched.ok()["retrieval_id"],
+        Ref.SESSION: session["id"],
+        Ref.ASKED_SESSION: session["id"],
+        Ref.ANSWER: asked["message_id"],
         Ref.ROOM: room,
         Ref.ROOM_NAME: f"room-{name_canary}",
         Ref.NEW_ROOM_NAME: f"more-{name_canary}",

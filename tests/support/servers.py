@@ -42,6 +42,8 @@ class Database:
     app_url: str
     redis_url: str
     secrets: DevSecrets
+    # Where files go; empty: wherever the settings say.
+    files_dir: str = ""
 
     def settings(self) -> dict[str, str]:
         """The environment variables with which a process works on this database."""
@@ -56,6 +58,7 @@ class Database:
             "SECRET_KEYS": self.secrets.secret_keys,
             # Tests of refusals don't want to wait for them.
             "CONNECT_REFUSAL_S": "0",
+            **({"FILES_DIR": self.files_dir} if self.files_dir else {}),
         }
 
     def environment(self) -> dict[str, str]:
@@ -153,6 +156,7 @@ class Servers:
             migrator_url=self.postgres.migrator_url(name),
             app_url=self.postgres.application_url(name),
             redis_url=self.valkey.url,
+            files_dir=str(self.directory / "files" / name),
             secrets=self.secrets,
         )
 
