@@ -3,7 +3,12 @@
 from typing import Protocol
 from uuid import UUID
 
-from chatserver.infra.job_kinds import PROCESS_DOCUMENT, PURGE_DOCUMENTS
+from chatserver.infra.job_kinds import (
+    PROCESS_DOCUMENT,
+    PURGE_DOCUMENTS,
+    REEMBED_BOT,
+    SETTLE_DOCUMENTS,
+)
 from chatserver.infra.jobs import Claim
 from workers.holding import Handling
 
@@ -20,16 +25,30 @@ class Purges(Protocol):
     async def purge_bot(self, client_id: UUID, bot_id: UUID) -> None: ...
 
 
+class Reembeds(Protocol):
+    async def reembed(self, client_id: UUID, bot_id: UUID, model: str | None = None) -> bool: ...
+
+
+class Settles(Protocol):
+    async def settle(self) -> None: ...
+
+
 class DocumentJobs:
-    def __init__(self, *, trainer: Trains, purger: Purges) -> None:
+    def __init__(
+        self, *, trainer: Trains, purger: Purges, reembedder: Reembeds, settler: Settles
+    ) -> None:
         self._trainer = trainer
         self._purger = purger
+        self._reembedder = reembedder
+        self._settler = settler
 
     def handlings(self) -> tuple[Handling, ...]:
         return (
             # Two at a time: while one embeds, the next is read.
             Handling(PROCESS_DOCUMENT, self.process, concurrency=2),
             Handling(PURGE_DOCUMENTS, self.purge),
+            Handling(REEMBED_BOT, self.reembed),
+            Handling(SETTLE_DOCUMENTS, self.settle),
         )
 
     async def process(self, claim: Claim) -> None:
@@ -40,6 +59,13 @@ class DocumentJobs:
             await self._purger.purge_bot(_client_of(claim), UUID(claim.payload["bot_id"]))
         else:
             await self._purger.purge_document(_client_of(claim), UUID(claim.payload["document_id"]))
+
+    async def reembed(self, claim: Claim) -> None:
+        bot_id = UUID(claim.payload["bot_id"])
+        await self._reembedder.reembed(_client_of(claim), bot_id, claim.payload.get("model"))
+
+    async def settle(self, _: Claim) -> None:
+        await self._settler.settle()
 
 
 def _client_of(claim: Claim) -> UUID:

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from typing import Final
 
 import structlog
+from asyncpg import PostgresError
 
+from chatserver.assistant.retrieval.indexing import Indexer
 from chatserver.bootstrap import Container
 from chatserver.infra import logging
 from chatserver.infra.database import Database
@@ -18,6 +20,7 @@ from chatserver.webhooks.endpoints.models import CHANNEL
 from workers.deliveries import Lane
 from workers.files import FileJobs
 from workers.assistant import AnswerJobs
+from workers.condition import Condition
 from workers.documents import DocumentJobs
 from workers.notifications import NotificationLanes
 from workers.privacy import PrivacyJobs
@@ -28,6 +31,8 @@ from workers.scheduler import Scheduler
 from workers.sources import SourceJobs
 from workers.webhooks import WebhookJobs
 from workers.search import SearchJobs
+
+INDEX_EVERY_S: Final = 60.0
 
 log = structlog.get_logger()
 
@@ -61,7 +66,10 @@ async def worker(settings: Settings, stopping: asyncio.Event) -> None:
                 at_once=settings.answers_per_worker,
             ).handlings(),
             *DocumentJobs(
-                trainer=container.documents.trainer, purger=container.documents.purger
+                trainer=container.documents.trainer,
+                purger=container.documents.purger,
+                reembedder=container.documents.reembedder,
+                settler=container.documents.settler,
             ).handlings(),
             *SearchJobs(indexer=container.search.indexer).handlings(),
             *RecordJobs(database=container.database).handlings(),
@@ -119,6 +127,7 @@ async def scheduler(settings: Settings, stopping: asyncio.Event) -> None:
     role = Scheduler(database, doorbell)
     announcing = asyncio.create_task(_announce(role))
     serving = asyncio.create_task(role.run())
+    indexing = asyncio.create_task(_index(settings))
     try:
         await stopping.wait()
         log.info("scheduler_stopping")
@@ -127,6 +136,7 @@ async def scheduler(settings: Settings, stopping: asyncio.Event) -> None:
     finally:
         announcing.cancel()
         serving.cancel()
+        indexing.cancel()
         await doorbell.close()
         await database.close()
 
@@ -134,6 +144,22 @@ async def scheduler(settings: Settings, stopping: asyncio.Event) -> None:
 async def _announce(role: Scheduler) -> None:
     await role.ready.wait()
     log.info("scheduler_ready")
+
+
+async def _index(settings: Settings) -> None:
+    """Build the vector indexes of large bots, where the migrator's rights are at hand."""
+    if settings.migrator_database_url is None:
+        return
+    indexer = Indexer(settings.migrator_database_url.get_secret_value())
+    condition = Condition("vector indexes", outages=(OSError, TimeoutError, PostgresError))
+    while True:
+        await asyncio.sleep(INDEX_EVERY_S)
+        try:
+            await indexer.build_due()
+        except Exception as error:  # noqa: BLE001 - told once; searches are exact meanwhile
+            condition.fails(error)
+        else:
+            condition.works()
 
 
 PARTS: Final = {"worker": worker, "scheduler": scheduler}

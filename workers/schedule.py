@@ -10,6 +10,7 @@ from chatserver.infra.job_kinds import (
     RETAIN,
     SWEEP_FILES,
     TRIM_DELIVERIES,
+    SETTLE_DOCUMENTS,
     TRIM_RECORDS,
     JobKind,
 )
@@ -29,6 +30,7 @@ PERIODIC: Final = (
     Periodic(RETAIN, every_s=3600),
     Periodic(SWEEP_FILES, every_s=60),
     Periodic(TRIM_DELIVERIES, every_s=3600),
+    Periodic(SETTLE_DOCUMENTS, every_s=60),
 )
 
 

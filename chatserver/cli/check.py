@@ -12,9 +12,17 @@ import redis.asyncio
 import redis.exceptions
 import typer
 
+from chatserver.assistant.embedding.carried import CarriedFileError, carried
+from chatserver.assistant.embedding.errors import EmbedderAwayError
+from chatserver.assistant.embedding.local import NAME as EMBEDDED
+from chatserver.assistant.embedding.remote import RemoteEmbedder
+from chatserver.assistant.retrieval.indexing import OLDEST_PGVECTOR
 from chatserver.infra import migrations
+from chatserver.infra.language_model import LanguageModelError
 from chatserver.kernel.errors import UnavailableError
 from chatserver.settings import Settings, load
+from chatserver.wiring.answers import language_model
+from chatserver.wiring.documents import embedding_choice
 from chatserver.wiring.files import open_store
 
 CONNECT_S: Final = 5.0
@@ -60,6 +68,9 @@ async def _all(settings: Settings, *, deploy: bool) -> list[Finding]:
         _redis,
         _queue,
         _storage,
+        _embedding,
+        _language_model,
+        _dashboard,
     ]
     found = [Finding("settings", ok=True, detail=f"{settings.environment}, all present")]
     for part in parts:
@@ -82,6 +93,7 @@ async def _database(settings: Settings) -> list[Finding]:
         found = [Finding("database", ok=True, detail=f"PostgreSQL {version}")]
         found.append(await _schema(connection))
         found.append(await _role(connection))
+        found.append(await _vectors(connection))
         return found
     finally:
         await connection.close()
@@ -114,6 +126,77 @@ async def _role(connection: "asyncpg.Connection[asyncpg.Record]") -> Finding:
             mend="Name another role in DATABASE_URL and run `chatserver migrate`: it creates it.",
         )
     return Finding("application role", ok=True, detail="may read and write rows, nothing else")
+
+
+async def _vectors(connection: "asyncpg.Connection[asyncpg.Record]") -> Finding:
+    version = await connection.fetchval(
+        "select extversion from pg_extension where extname = 'vector'"
+    )
+    if version is None:
+        mend = "Install pgvector 0.8.4 or newer in PostgreSQL, then run `chatserver migrate`."
+        return Finding("pgvector", ok=False, detail="is not there", mend=mend)
+    parts = tuple(int(part) for part in version.split(".") if part.isdigit())
+    if parts < OLDEST_PGVECTOR:
+        mend = "Upgrade to 0.8.4 or newer: until then large bots are searched without an index."
+        return Finding("pgvector", ok=False, detail=f"version {version}", mend=mend)
+    return Finding("pgvector", ok=True, detail=f"version {version}")
+
+
+async def _language_model(settings: Settings) -> list[Finding]:
+    """Ask the configured model for one word, as a worker would."""
+    model = language_model(settings)
+    if model is None:
+        detail = "none: answers are extracts of their sources (set OPENAI_API_KEY for a model)"
+        return [Finding("language model", ok=True, detail=detail)]
+    try:
+        async with asyncio.timeout(settings.answer_first_token_s):
+            asked = [{"role": "user", "content": "Say: ok"}]
+            async for _ in model.stream(asked, max_tokens=16):
+                break
+    except (LanguageModelError, TimeoutError) as error:
+        said = str(error) or "no answer in time"
+        mend = "Check OPENAI_BASE_URL, OPENAI_API_KEY and OPENAI_MODEL, and that it is reached."
+        return [Finding("language model", ok=False, detail=said, mend=mend)]
+    finally:
+        await model.close()
+    return [Finding("language model", ok=True, detail=f"{model.model} at {model.base_url}")]
+
+
+async def _embedding(settings: Settings) -> list[Finding]:
+    choice = embedding_choice(settings)
+    if choice.base_url is None:
+        try:
+            await asyncio.to_thread(carried, "model")
+            await asyncio.to_thread(carried, "vocabulary")
+        except CarriedFileError as error:
+            return [Finding("embedding", ok=False, detail=str(error), mend="Run `make install`.")]
+        return [Finding("embedding", ok=True, detail=f"{EMBEDDED}, embedded")]
+    remote = RemoteEmbedder(name=choice.model, base_url=choice.base_url, api_key=choice.api_key)
+    try:
+        dimension = (await remote.embed(["dimension"])).shape[1]
+    except EmbedderAwayError as error:
+        mend = "Check EMBEDDING_BASE_URL, EMBEDDING_MODEL and its key; searches use words alone."
+        return [Finding("embedding", ok=False, detail=str(error), mend=mend)]
+    finally:
+        await remote.close()
+    return [Finding("embedding", ok=True, detail=f"{choice.model}, {dimension} dimensions")]
+
+
+async def _dashboard(settings: Settings) -> list[Finding]:
+    if settings.dashboard_database_url is None:
+        return []
+    url = settings.dashboard_database_url.get_secret_value()
+    try:
+        connection = await asyncpg.connect(url, timeout=CONNECT_S)
+        try:
+            for table in ("chatserver_bot", "chatserver_source"):
+                await connection.fetch(f"select * from {table} limit 0")  # noqa: S608 - two names
+        finally:
+            await connection.close()
+    except (OSError, TimeoutError, asyncpg.PostgresError) as error:
+        mend = "Check DASHBOARD_DATABASE_URL; docs/assistant.md says which tables it must have."
+        return [Finding("dashboard database", ok=False, detail=str(error), mend=mend)]
+    return [Finding("dashboard database", ok=True, detail="bots and sources can be read")]
 
 
 async def _redis(settings: Settings) -> list[Finding]:

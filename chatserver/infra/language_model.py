@@ -156,7 +156,7 @@ def _delta(chunk: "ChatCompletionChunk") -> Delta:
     if not chunk.choices:
         return Delta(usage=usage)  # the last one, or a keep-alive
     choice = chunk.choices[0]
-    text = (choice.delta.content if choice.delta is not None else None) or ""
+    text = choice.delta.content or ""
     return Delta(text, choice.finish_reason, usage)
 
 

@@ -41,7 +41,7 @@ class RedisScripts:
     """
 
     def __init__(self, url: str, script: str, *, name: str = "limits") -> None:
-        self._name = name
+        self._away, self._there = f"redis_{name}_away", f"redis_{name}_there"
         self._pool = ConnectionPool.from_url(
             url,
             protocol=2,
@@ -150,7 +150,7 @@ class RedisScripts:
     def _break(self) -> None:
         """Give the line up: everybody who waits is told, and the keeper makes another."""
         if self.is_there:
-            log.warning(f"redis_{self._name}_away")
+            log.warning(self._away)
         self.is_there = False
         if self._sender is not None and self._sender is not asyncio.current_task():
             self._sender.cancel()
@@ -184,7 +184,7 @@ class RedisScripts:
         if self._broken.is_set():
             raise RedisAwayError
         self.is_there = True
-        log.info(f"redis_{self._name}_there")
+        log.info(self._there)
 
     async def _drop(self) -> None:
         connection, self._connection = self._connection, None

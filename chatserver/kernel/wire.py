@@ -88,7 +88,7 @@ class Lines(Answer):
     _lines: AsyncIterator[bytes] | None = PrivateAttr(default=None)
 
     @classmethod
-    def of(cls, lines: AsyncIterator[bytes]) -> "Lines":
+    def of(cls, lines: AsyncIterator[bytes]) -> Self:
         made = cls()
         made._lines = lines
         return made

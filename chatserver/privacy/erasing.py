@@ -148,6 +148,10 @@ class Eraser:
         while done == MESSAGES:
             async with self._open_work() as work:
                 done = await PrivacyRepository(work.session).scrub_messages(erasure, ids, MESSAGES)
+        done = MESSAGES
+        while done == MESSAGES:
+            async with self._open_work() as work:
+                done = await PrivacyRepository(work.session).scrub_answers(erasure, ids, MESSAGES)
         for rooms, low, high in policies.in_slices(page, ROWS):
             async with self._open_work() as work:
                 await PrivacyRepository(work.session).scrub_slice(erasure, rooms, low, high)

@@ -41,10 +41,12 @@ class Exporter:
             seats = await privacy.seats(user.client_id, user.id)
             files = await privacy.files(user.client_id, user.id)
             bans = await privacy.bans(user.client_id, user.id)
+            of_bots = await privacy.asked_of_bots(user.client_id, user.id)
             work.audit(user.client_id, principal, "user.export", f"user:{user.external_id}")
-        return Lines.of(
-            self._lines(user, {"key": keys, "membership": seats, "ban": bans, "file": files})
-        )
+        small = {"key": keys, "membership": seats, "ban": bans, "file": files}
+        for kind, members in of_bots:
+            small.setdefault(kind, []).append(members)
+        return Lines.of(self._lines(user, small))
 
     async def _lines(
         self, user: User, small: dict[str, list[dict[str, Any]]]

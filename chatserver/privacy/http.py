@@ -81,8 +81,8 @@ class PrivacyHttp:
     async def export(self, principal: Principal, command: PersonPath) -> Lines:
         """Export what is stored of a user, as NDJSON.
 
-        Lines of `type` `profile`, `key` (without secrets), `membership` and `message`. A scoped
-        key exports its own user alone.
+        Lines of `type` `profile`, `key` (without secrets), `membership`, `document` (handed in by
+        the user), `search` and `message`. A scoped key exports its own user alone.
         """
         return await self._exporter.export(principal, command)
 

@@ -18,6 +18,22 @@ FIND_MESSAGES: Final = text("""
 select id from message
 where client_id = :client and room_id = any (:rooms) and sender_key = :key limit :limit
 """)
+# What a bot answered a person may quote the person: its text goes, too, while its place stays.
+ANSWERS: Final = text("""
+with mine as materialized (
+  select message_id from generation
+  where client_id = :client and asked_by = :user and room_id = any (:rooms) limit :limit),
+forgotten as (
+  update generation g set asked_by = null, sources = null,
+    status = case when g.status in ('pending', 'in_progress') then 'cancelled' else g.status end,
+    generation = g.generation + 1
+  from mine where g.client_id = :client and g.message_id = mine.message_id)
+update message m set content = '', partial_content = null, error_message = null, context = null,
+  attachments = '[]', mentions = '[]', details = '{"erased": true}',
+  status = case when m.status in ('pending', 'in_progress') then 'cancelled' else m.status end,
+  edited_at = null, deleted_at = coalesce(m.deleted_at, clock_timestamp())
+from mine where m.client_id = :client and m.id = mine.message_id
+""")
 # What hangs on messages that are scrubbed.
 OF_MESSAGES: Final = (
     text("delete from message_edit where message_id = any (:messages)"),

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from aiohttp import BodyPartReader, hdrs, web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from chatserver.kernel.errors import PayloadInvalidError, PayloadTooLargeError, UnavailableError
 from chatserver.kernel.wire import UploadedFile
@@ -84,7 +85,14 @@ class _Form:
                 if not isinstance(part, BodyPartReader):
                     raise PayloadInvalidError.of("$", "a form has no forms inside")
                 await self._take(part)
-        except (ValueError, AssertionError, web.RequestPayloadError, ConnectionError) as error:
+        except (
+            ValueError,
+            AssertionError,
+            LookupError,
+            HttpProcessingError,
+            web.RequestPayloadError,
+            ConnectionError,
+        ) as error:
             raise MalformedRequestError("The body is not a form, or ends in the middle.") from error
         return self._fields, tuple(self._files)
 

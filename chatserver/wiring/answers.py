@@ -17,11 +17,11 @@ from chatserver.assistant.embedding.schemas import Vectors
 from chatserver.assistant.generation.checkpoints import Checkpoints
 from chatserver.assistant.generation.endings import EndingService
 from chatserver.assistant.generation.following import Follower
-from chatserver.assistant.generation.handling import AnswerHandler
+from chatserver.assistant.generation.handling import AnswerHandler, Costs
 from chatserver.assistant.generation.preparing import Preparer
 from chatserver.assistant.generation.repository import GenerationRepository
 from chatserver.assistant.generation.running import Deadlines
-from chatserver.assistant.generation.service import GenerationService, Limits
+from chatserver.assistant.generation.service import GenerationService, Limits, Means
 from chatserver.assistant.generation.store import GenerationStore
 from chatserver.assistant.generation.stream_log import SCRIPT, StreamLog
 from chatserver.assistant.generation.usage import UsageReader
@@ -36,6 +36,7 @@ from chatserver.infra.redis_scripts import RedisScripts
 from chatserver.infra.unit_of_work import UnitOfWork
 from chatserver.kernel.clock import utc_now
 from chatserver.realtime.presence import OFFLINE, Presence
+from chatserver.realtime.publisher import bucket
 from chatserver.realtime.store import Store
 from chatserver.rooms.members import MemberService
 from chatserver.rooms.service import RoomService
@@ -87,7 +88,9 @@ class AnswerWiring:
         settings = core.settings
         self._scripts = RedisScripts(settings.redis_url.get_secret_value(), SCRIPT, name="answers")
         self._presence = Presence(Store(core.bus.url, prefix=core.bus.prefix))
-        self.stream = StreamLog(self._scripts, core.publisher, prefix=core.bus.prefix)
+        self.stream = StreamLog(
+            self._scripts, core.publisher, bucket_of=bucket, prefix=core.bus.prefix
+        )
         self.store = GenerationStore(core.database)
         self.open_answers = core.open(self.answers)
         self.open_sessions = core.open(self._sessions)
@@ -102,7 +105,7 @@ class AnswerWiring:
             now=time.monotonic,
         )
         self.checkpoints = Checkpoints(self.store)
-        self._model = _model(settings)
+        self._model = language_model(settings)
         self.handler = AnswerHandler(
             store=self.store,
             stream=self.stream,
@@ -114,21 +117,17 @@ class AnswerWiring:
                 answerer=self._answerer(settings),
                 count_online=self._count_online,
             ),
-            endings=core.open(
-                lambda work: EndingService(
-                    answers=GenerationRepository(work.session),
-                    recorder=work,
-                    generation=core.generation,
-                )
-            ),
+            endings=core.open(self._endings),
             deadlines=Deadlines(
                 first_token_s=settings.answer_first_token_s,
                 token_s=settings.answer_token_s,
                 whole_s=settings.answer_whole_s,
             ),
             embed=self._embed,
-            spend=lambda client_id, tokens: core.quotas.spend(client_id, TOKENS, tokens),
-            prices=settings.ai_prices,
+            costs=Costs(
+                settings.ai_prices,
+                lambda client_id, tokens: core.quotas.spend(client_id, TOKENS, tokens),
+            ),
         )
         self._counting: asyncio.Task[None] | None = None
 
@@ -139,14 +138,24 @@ class AnswerWiring:
             rooms=self._rooms(work),
             bots=self._documents.bots(work),
             recorder=work,
-            plan=self._planner(work),
-            may_spend=self._may_spend,
-            sources_exist=self._documents.chunks_exist,
+            endings=self._endings(work),
+            means=Means(
+                plan=self._planner(work),
+                may_spend=self._may_spend,
+                sources_exist=self._documents.chunks_exist,
+            ),
             limits=Limits(
                 characters=limits.text_characters,
                 octets=limits.text_bytes,
                 at_once=self._core.settings.answers_at_once,
             ),
+        )
+
+    def _endings(self, work: UnitOfWork) -> EndingService:
+        return EndingService(
+            answers=GenerationRepository(work.session),
+            recorder=work,
+            generation=self._core.generation,
         )
 
     def _sessions(self, work: UnitOfWork) -> SessionService:
@@ -225,7 +234,7 @@ class AnswerWiring:
         return sum(1 for each in found.values() if each.status != OFFLINE)
 
 
-def _model(settings: Settings) -> LanguageModel | None:
+def language_model(settings: Settings) -> LanguageModel | None:
     """Give the configured model: with a key, or with an address that needs none."""
     key = settings.openai_api_key
     if key is None and settings.openai_base_url is None:

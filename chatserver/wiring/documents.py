@@ -9,6 +9,7 @@ import structlog
 
 from chatserver.assistant.bots.repository import BotRepository
 from chatserver.assistant.bots.service import BotService
+from chatserver.assistant.dashboard.database import Dashboard
 from chatserver.assistant.documents.intake import Intake
 from chatserver.assistant.documents.models import Document
 from chatserver.assistant.documents.repository import DocumentRepository
@@ -25,7 +26,8 @@ from chatserver.assistant.training.reembedding import Reembedder
 from chatserver.assistant.training.repository import TrainingJobRepository
 from chatserver.assistant.training.schemas import QueueSources, TrainingJobList
 from chatserver.assistant.training.service import TrainingService
-from chatserver.assistant.training.sources import OwnSources
+from chatserver.assistant.training.settling import Settler
+from chatserver.assistant.training.sources import DashboardSources, Mirrors, OwnSources
 from chatserver.assistant.training.trainer import Trainer
 from chatserver.infra import jobs
 from chatserver.infra.job_kinds import PROCESS_DOCUMENT, PURGE_DOCUMENTS, JobKind
@@ -70,6 +72,10 @@ class DocumentsParts:
         self._rooms = rooms
         self._users = users
         self.store = store
+        dashboard_url = core.settings.dashboard_database_url
+        self.dashboard = (
+            None if dashboard_url is None else Dashboard(dashboard_url.get_secret_value())
+        )
         self._dropping: set[asyncio.Task[None]] = set()
         self.open_bots = core.open(self.bots)
         self.open_documents = core.open(self.documents)
@@ -94,6 +100,7 @@ class DocumentsParts:
             fetches=Fetcher(core.outside, store),
             ended=self._ended,
         )
+        self.settler = Settler(open_work=work, trainer=self.trainer)
         self.reembedder = Reembedder(open_work=work, embedders=self.embedders)
         self.purger = Purger(
             open_work=work, rooms=lambda within: RoomRepository(within.session), store=store
@@ -112,6 +119,7 @@ class DocumentsParts:
             recorder=work,
             generation=self._core.generation,
             purge=purge,
+            directory=self.dashboard,
         )
 
     def documents(self, work: UnitOfWork) -> DocumentService:
@@ -143,6 +151,13 @@ class DocumentsParts:
 
     async def queue(self, principal: Principal, command: QueueSources) -> TrainingJobList:
         """Take sources into the queue, wherever they are kept."""
+        if self.dashboard is not None:
+            theirs = DashboardSources(
+                dashboard=self.dashboard,
+                mirrors=self._core.open(self._mirrors),
+                store=self.store,
+            )
+            return await theirs.queue(principal, command)
         async with self._core.open(self._own_sources)() as sources:
             return await sources.queue(principal, command)
 
@@ -170,10 +185,15 @@ class DocumentsParts:
             await asyncio.wait(self._dropping, timeout=2)
         await self.embedders.close()
         await self.searches.close()
+        if self.dashboard is not None:
+            await self.dashboard.close()
         self.store.close()
 
     def _own_sources(self, work: UnitOfWork) -> OwnSources:
         return OwnSources(documents=self.documents(work), training=self.training(work))
+
+    def _mirrors(self, work: UnitOfWork) -> Mirrors:
+        return Mirrors(self.bots(work), DocumentRepository(work.session), self.training(work))
 
     async def _plan(
         self,
@@ -192,10 +212,11 @@ class DocumentsParts:
         )
         work.after_commit(lambda: self._core.doorbell.ring([kind.name]))
 
-    def _spend(self, client_id: UUID, amount: int) -> None:
+    async def _spend(self, client_id: UUID, amount: int) -> None:
         gate, quotas = self._core.gate, self._core.quotas
         if not gate.is_enabled:
             return
+        await gate.book.load(client_id)
         use = quotas.exceeded(client_id, STORED, gate.book.of(client_id).quotas, amount)
         if use is not None:
             raise quota_exceeded(use)
@@ -213,7 +234,14 @@ class DocumentsParts:
             log.warning("object_not_deleted", key=key)
 
     async def _ended(self, document: Document) -> None:
-        """Nobody else need know where documents are ours alone."""
+        if self.dashboard is not None and document.origin == "dashboard":
+            await self.dashboard.report(
+                document.client_id,
+                document.id,
+                status=document.status,
+                reason=document.reason,
+                chunks=document.chunks,
+            )
 
 
 def _itself(work: UnitOfWork) -> UnitOfWork:

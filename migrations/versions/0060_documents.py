@@ -187,10 +187,10 @@ def upgrade() -> None:
             ondelete="CASCADE",
         ),
         sa.ForeignKeyConstraint(
-            ["uploaded_by"],
-            ["app_user.id"],
-            name=op.f("fk_document_uploaded_by_app_user"),
-            ondelete="SET NULL",
+            ["client_id", "uploaded_by"],
+            ["app_user.client_id", "app_user.id"],
+            name=op.f("fk_document_client_id_uploaded_by_app_user"),
+            ondelete="SET NULL (uploaded_by)",
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_document")),
         sa.UniqueConstraint("client_id", "id", name=op.f("uq_document_client_id_id")),
@@ -223,7 +223,7 @@ def upgrade() -> None:
         sa.Column("id", sa.UUID(), nullable=False),
         sa.Column("client_id", sa.UUID(), nullable=False),
         sa.Column("bot_ids", postgresql.ARRAY(sa.UUID()), nullable=False),
-        sa.Column("asked_by", sa.UUID(), nullable=True),
+        sa.Column("user_id", sa.UUID(), nullable=True),
         sa.Column("query", sa.Text(), nullable=False),
         sa.Column("model_id", sa.SmallInteger(), nullable=True),
         sa.Column("legs", sa.String(length=8), nullable=False),
@@ -248,9 +248,9 @@ def upgrade() -> None:
             nullable=False,
         ),
         sa.ForeignKeyConstraint(
-            ["client_id", "asked_by"],
+            ["client_id", "user_id"],
             ["app_user.client_id", "app_user.id"],
-            name=op.f("fk_retrieval_client_id_asked_by_app_user"),
+            name=op.f("fk_retrieval_client_id_user_id_app_user"),
             ondelete="CASCADE",
         ),
         sa.ForeignKeyConstraint(
@@ -261,7 +261,7 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_retrieval")),
     )
-    op.create_index("ix_retrieval_asked_by", "retrieval", ["client_id", "asked_by"], unique=False)
+    op.create_index("ix_retrieval_user_id", "retrieval", ["client_id", "user_id"], unique=False)
     op.create_index("ix_retrieval_created_at", "retrieval", ["created_at"], unique=False)
     op.create_table(
         "room_bot",

@@ -9,7 +9,10 @@ from typing import Final
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 # Technical packages; every other package of the server is a feature.
-TECHNICAL: Final = {"cli", "dev", "infra", "kernel", "realtime", "transport", "wiring"}
+TECHNICAL: Final = {
+    *("assistant.answering", "assistant.dashboard", "assistant.embedding", "assistant.reading"),
+    *("cli", "dev", "infra", "kernel", "realtime", "transport", "wiring"),
+}
 
 
 @cache

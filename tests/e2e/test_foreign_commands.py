@@ -61,6 +61,13 @@ def payload_of(command: str, ids: dict[str, str]) -> dict[str, Any]:
         "room.replay": {**room, "after_seq": 0},
         "presence.set": {"status": "online"},
         "presence.watch": {"room_ids": [ids["room"]]},
+        "room.bots": room,
+        "room.add_bot": {**room, "bot_id": ids["bot"]},
+        "room.remove_bot": {**room, "bot_id": ids["bot"]},
+        "assistant.ask": {**room, "content": "I was here", "client_msg_id": "intruder"},
+        "assistant.cancel": {"message_id": ids["answer"]},
+        "assistant.catch_up": {"message_id": ids["answer"]},
+        "assistant.resume": {"message_id": ids["answer"]},
         "auth.confirm": {"key_id": ids["user key"]},
         "auth.refresh": {"token": "nobody's"},
     }

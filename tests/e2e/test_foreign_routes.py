@@ -25,7 +25,13 @@ MALFORMED: Final = ("nonsense!", "00000000", "ünïcode", "a\x00b", "a/b", "..",
 EMOJI: Final = "{emoji}"
 # What members of paths are ids of; `id` depends on what stands before it.
 KINDS: Final = {
+    "session_id": "session",
     "room_id": "room",
+    "bot_id": "bot",
+    "document_id": "document",
+    "source_id": "document",
+    "job_id": "training job",
+    "retrieval_id": "retrieval",
     "message_id": "message",
     "file_id": "file",
     "user_id": "user",
@@ -90,6 +96,15 @@ BODIES: Final[dict[str, dict[str, Any]]] = {
     "source.test": {"headers": {}, "body": "{}"},
     "file.complete": {},
     "message.post": {"content": "I was here", "client_msg_id": "intruder"},
+    "bot.update": {"name": "taken over"},
+    "document.process": {},
+    "retrieval.replay": {},
+    "room.add_bot": {"paused": True},
+    "session.update": {"title": "taken over"},
+    "session.favorite": {},
+    "session.message": {"content": "I was here", "generate": False},
+    "session.resume": {},
+    "session.cancel": {},
 }
 # These make what they name, each client for itself.
 MAKING: Final = {"user.put", "user.login"}
@@ -113,6 +128,10 @@ NAMELESS: Final = {
     *("notification.list", "notification.ack", "notification.read", "notification.read_all"),
     *("device.put", "device.list", "device.delete"),
     *("preference.get", "preference.put", "preference.update"),
+    *("audit.list", "client.usage", "assistant.usage"),
+    *("bot.create", "bot.list", "document.create", "document.list"),
+    *("training.queue", "training.list"),
+    *("session.create", "session.list", "session.search", "session.import"),
 }
 
 

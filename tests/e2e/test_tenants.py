@@ -129,6 +129,20 @@ async def _things_of(
     hook = {"url": f"https://8.8.8.8/{canary}", "events": ["*"], "description": canary}
     endpoint = (await scene.api.post("/webhooks/endpoints", hook)).ok()
     tested = (await scene.api.post(f"/webhooks/endpoints/{endpoint['id']}/test", {})).ok()
+    bot = (await scene.api.post("/bots", {"name": canary, "instructions": canary})).ok()
+    session = (
+        await scene.api.post(
+            "/sessions", {"user_id": alice.name, "title": canary, "bot_id": bot["id"]}
+        )
+    ).ok()
+    place = f"/sessions/{session['id']}"
+    asked = (await scene.api.post(f"{place}/messages", {"content": canary})).ok()
+    (await scene.api.post(f"{place}/cancel")).ok()
+    text = {"bot_id": bot["id"], "title": canary, "text": canary}
+    (document,) = (await scene.api.post("/documents", text)).ok()["items"]
+    (job,) = (await scene.api.get("/training/queue", source_id=document["id"])).ok()["items"]
+    searched = await scene.api.get(f"/bots/{bot['id']}/search", q=canary, receipt="true")
+    (await scene.api.put(f"/rooms/{room}/bots/{bot['id']}", {})).ok()
     return {
         Ref.ENDPOINT: endpoint["id"],
         Ref.WEBHOOK_EVENT: tested["event_id"],
@@ -139,6 +153,14 @@ async def _things_of(
         Ref.SOURCE: source["id"],
         Ref.SOURCE_SECRET: source["secrets"][0]["id"],
         Ref.INBOUND_EVENT: event.ok()["id"],
+        Ref.BOT: bot["id"],
+        Ref.SEATED_BOT: bot["id"],
+        Ref.DOCUMENT: document["id"],
+        Ref.TRAINING_JOB: job["id"],
+        Ref.RETRIEVAL: searched.ok()["retrieval_id"],
+        Ref.SESSION: session["id"],
+        Ref.ASKED_SESSION: session["id"],
+        Ref.ANSWER: asked["message_id"],
         Ref.ROOM: room,
         Ref.ROOM_NAME: f"room-{name_canary}",
         Ref.NEW_ROOM_NAME: f"more-{name_canary}",

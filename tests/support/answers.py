@@ -248,7 +248,10 @@ class Studio:
     async def ask(
         self, who: Principal, room_id: UUID, content: str = "When does it open?", **more: Any
     ) -> AskedOut:
-        members = {"room_id": room_id, "content": content, "client_msg_id": uuid7().hex} | more
+        members: dict[str, Any] = {
+            **{"room_id": room_id, "content": content, "client_msg_id": uuid7().hex},
+            **more,
+        }
         async with self.wiring.open_answers() as answers:
             return await answers.ask(who, Ask(**members))
 

@@ -28,6 +28,12 @@ UNKNOWN: Final = {
     "inbound event": UNKNOWN_ID,
     "file": UNKNOWN_ID,
     "suppression": UNKNOWN_ID,
+    "bot": UNKNOWN_ID,
+    "document": UNKNOWN_ID,
+    "training job": UNKNOWN_ID,
+    "retrieval": UNKNOWN_ID,
+    "session": UNKNOWN_ID,
+    "answer": UNKNOWN_ID,
 }
 
 
@@ -86,6 +92,12 @@ class House:
         endpoint = (await scene.api.post("/webhooks/endpoints", hook)).ok()
         tested = (await scene.api.post(f"/webhooks/endpoints/{endpoint['id']}/test", {})).ok()
         address = {"channel": "email", "address": f"a@{self.canary}.example"}
+        bot = (await scene.api.post("/bots", {"name": f"{self.canary} bot"})).ok()
+        session = {"user_id": person, "title": f"{self.canary} session", "bot_id": bot["id"]}
+        session = (await scene.api.post("/sessions", session)).ok()
+        talk = f"/sessions/{session['id']}"
+        asked = (await scene.api.post(f"{talk}/messages", {"content": self.canary})).ok()
+        (await scene.api.post(f"{talk}/cancel")).ok()
         self.ids = {
             "suppression": (await scene.api.post("/suppressions", address)).ok()["id"],
             "webhook endpoint": endpoint["id"],
@@ -93,6 +105,9 @@ class House:
             "inbound source": source["id"],
             "source secret": source["secrets"][0]["id"],
             "inbound event": event.ok()["id"],
+            **await self._documents(bot["id"], room["id"]),
+            "session": session["id"],
+            "answer": asked["message_id"],
             "client": scene.client["id"],
             "master key": master["id"],
             "user": person,
@@ -115,6 +130,21 @@ class House:
         made: str = (await self.scene.api.post("/client/legal-holds", hold)).ok()["id"]
         return made
 
+    async def _documents(self, bot: str, room: str) -> dict[str, str]:
+        """A document that nobody reads, its job, the receipt of a search, and the bot in a room."""
+        api = self.scene.api
+        text = {"bot_id": bot, "title": f"{self.canary} document", "text": self.canary}
+        (document,) = (await api.post("/documents", text)).ok()["items"]
+        (job,) = (await api.get("/training/queue", source_id=document["id"])).ok()["items"]
+        found = (await api.get(f"/bots/{bot}/search", q=self.canary, receipt="true")).ok()
+        (await api.put(f"/rooms/{room}/bots/{bot}", {"answers": "mentioned"})).ok()
+        return {
+            "bot": bot,
+            "document": document["id"],
+            "training job": job["id"],
+            "retrieval": found["retrieval_id"],
+        }
+
     async def state(self) -> list[Any]:
         """Everything that an intruder might have changed."""
         api, room = self.scene.api, self.ids["room"]
@@ -131,6 +161,9 @@ class House:
             (await api.get(f"/rooms/{room}/members")).body,
             [key["id"] for key in (await api.get("/client/keys")).body["items"]],
             (await api.get("/client/legal-holds")).body,
+            (await api.get("/bots")).body,
+            (await api.get("/documents")).body,
+            (await api.get(f"/rooms/{room}/bots")).body,
             own.body["key"]["device_id"],
             (await api.get(f"/rooms/{room}/invites")).body,
             (await api.get("/moderation/rules")).body,

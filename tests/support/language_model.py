@@ -7,6 +7,7 @@ Whatever it streams is `ANSWER`, word by word, so that a test can tell what is m
 import asyncio
 import re
 import socket
+import time
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -14,55 +15,12 @@ from typing import Any, Self
 import orjson
 from aiohttp import web
 
-WORDS = [
-    "The",
-    "harbour",
-    "opens",
-    "at",
-    "six",
-    "in",
-    "the",
-    "morning",
-    "[1].",
-    "Boats",
-    "longer",
-    "than",
-    "nine",
-    "metres",
-    "need",
-    "a",
-    "permit",
-    "[1].",
-    "Permits",
-    "are",
-    "issued",
-    "by",
-    "the",
-    "harbour",
-    "master",
-    "on",
-    "weekdays",
-    "[1].",
-    "Dogs",
-    "must",
-    "be",
-    "kept",
-    "on",
-    "a",
-    "lead,",
-    "and",
-    "swimming",
-    "between",
-    "the",
-    "piers",
-    "is",
-    "forbidden",
-    "at",
-    "all",
-    "times",
-    "[1].",
-]
-ANSWER = " ".join(WORDS)
+ANSWER = (
+    "The harbour opens at six in the morning [1]. Boats longer than nine metres need a permit [1]."
+    " Permits are issued by the harbour master on weekdays [1]. Dogs must be kept on a lead, and"
+    " swimming between the piers is forbidden at all times [1]."
+)
+WORDS = ANSWER.split(" ")
 _MODE = re.compile(r"\[\[([a-z_]+)(?::([\d.]+))?\]\]")
 
 
@@ -81,6 +39,8 @@ class LanguageModelServer:
     streaming: int = 0
     most_streaming: int = 0
     hung_up: int = 0
+    # When the first word of each question's answer was sent; monotonic seconds.
+    first_at: dict[str, float] = field(default_factory=dict)
 
     async def __aenter__(self) -> Self:
         app = web.Application(client_max_size=1 << 24)
@@ -162,22 +122,11 @@ class LanguageModelServer:
         if mode == "stall_first":
             await self._hold(request)
         for at, word in enumerate(words):
-            if at == middle:
-                if mode == "stall":
-                    await self._hold(request)
-                if mode == "die":
-                    assert request.transport is not None
-                    request.transport.abort()
-                    return
-                if mode == "error":
-                    body = {"error": {"message": "the model fell over", "type": "server_error"}}
-                    await response.write(b"data: " + orjson.dumps(body) + b"\n\n")
-                    return
-                if mode == "garbage":
-                    await response.write(b"data: {what is this\n\n")
-                    return
-                if mode == "hold":
-                    await self.gate.wait()
+            if at == middle and not await self._goes_on(request, response, mode):
+                return
+            if at == 0:
+                question = asked["messages"][-1]["content"].rpartition("Question: ")[2]
+                self.first_at.setdefault(question, time.monotonic())
             await self._write(response, word if at == 0 else f" {word}", split=mode == "split")
             pause = 0.2 if mode == "drip" else self.pause_s
             if pause:
@@ -186,13 +135,37 @@ class LanguageModelServer:
                 await response.write(b": KEEP-ALIVE\n\n")
             if mode == "reason" and at == 0:
                 await _send(response, {"delta": {"reasoning_content": "hmm"}})
+        await self._finish(response, asked, mode, len(words))
+
+    async def _goes_on(self, request: web.Request, response: web.StreamResponse, mode: str) -> bool:
+        """Fail in the middle, if that is the mode; False: nothing more is said."""
+        if mode == "stall":
+            await self._hold(request)
+        elif mode == "hold":
+            await self.gate.wait()
+        elif mode == "die":
+            assert request.transport is not None
+            request.transport.abort()
+            return False
+        elif mode == "error":
+            body = {"error": {"message": "the model fell over", "type": "server_error"}}
+            await response.write(b"data: " + orjson.dumps(body) + b"\n\n")
+            return False
+        elif mode == "garbage":
+            await response.write(b"data: {what is this\n\n")
+            return False
+        return True
+
+    async def _finish(
+        self, response: web.StreamResponse, asked: dict[str, Any], mode: str, count: int
+    ) -> None:
         if mode == "cut":
             return  # neither a reason nor [DONE]
         if mode != "no_reason":
             reason = "length" if mode == "length" else "stop"
             await _send(response, {"delta": {}, "finish_reason": reason})
         if asked.get("stream_options"):
-            usage = {"prompt_tokens": 100, "completion_tokens": len(words), "total_tokens": 0}
+            usage = {"prompt_tokens": 100, "completion_tokens": count, "total_tokens": 0}
             body = {**_HEAD, "choices": [], "usage": usage}
             await response.write(b"data: " + orjson.dumps(body) + b"\n\n")
         if mode != "no_done":

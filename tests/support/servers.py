@@ -43,6 +43,8 @@ class Database:
     redis_url: str
     files_dir: str
     secrets: DevSecrets
+    # Where files go; empty: wherever the settings say.
+    files_dir: str = ""
 
     def settings(self) -> dict[str, str]:
         """The environment variables with which a process works on this database."""
@@ -58,6 +60,7 @@ class Database:
             "SECRET_KEYS": self.secrets.secret_keys,
             # Tests of refusals don't want to wait for them.
             "CONNECT_REFUSAL_S": "0",
+            **({"FILES_DIR": self.files_dir} if self.files_dir else {}),
         }
 
     def environment(self) -> dict[str, str]:

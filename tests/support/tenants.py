@@ -63,6 +63,15 @@ class Ref(StrEnum):
     INBOUND_EVENT = "inbound event"
     NOTIFICATION = "notification"
     SUPPRESSION = "suppression"
+    BOT = "bot"
+    DOCUMENT = "document"
+    TRAINING_JOB = "training job"
+    RETRIEVAL = "retrieval"
+    SEATED_BOT = "bot of the room"
+    SESSION = "session"
+    # One with an answer in it, and the answer: both were cancelled.
+    ASKED_SESSION = "asked session"
+    ANSWER = "answer"
 
 
 R = Ref
@@ -76,17 +85,29 @@ PROVIDER: Final = {"channel": "webhook", "kind": "standard", "name": "x", "confi
 # An address that is public without being asked for; nothing is sent where no worker runs.
 ENDPOINT: Final = {"url": "https://8.8.8.8/hook", "events": ["room.deleted"]}
 PROBES: Final[dict[str, Payload]] = {
+    "assistant.ask": {"room_id": R.ROOM, "content": "x", "client_msg_id": "ask", "bot_id": R.BOT},
+    "assistant.cancel": {"message_id": R.ANSWER},
+    "assistant.catch_up": {"message_id": R.ANSWER},
+    "assistant.follow": {"message_id": R.ANSWER},
+    "assistant.resume": {"message_id": R.ANSWER},
+    "assistant.usage": {},
     "audit.list": {},
     "auth.confirm": {"key_id": R.KEY},
     "auth.refresh": {"token": R.TOKEN},
+    "bot.create": {"name": "x", "access": {"mode": "listed", "user_ids": [R.PERSON]}},
+    "bot.delete": {"bot_id": R.BOT},
+    "bot.get": {"bot_id": R.BOT},
+    "bot.list": {},
+    "bot.search": {"bot_id": R.BOT, "q": "x"},
+    "bot.update": {"bot_id": R.BOT, "name": "x"},
     "client.create": {"name": "x"},
     "client.disable": {"id": R.CLIENT},
     "client.get": {"id": R.CLIENT},
     "client.list": {},
     "client.own": {},
-    "client.usage": {},
     "client.update": {"id": R.CLIENT, "name": "x"},
     "client.update_own": {"name": "x"},
+    "client.usage": {},
     "client_key.create": {"name": "x"},
     "client_key.delete": {"id": R.MASTER_KEY},
     "client_key.list": {},
@@ -107,6 +128,12 @@ PROBES: Final[dict[str, Payload]] = {
     "device.delete": {"kind": "fcm", "token": "token-of-a-phone"},
     "device.list": {},
     "device.put": {"kind": "fcm", "token": "token-of-a-phone"},
+    "document.chunks": {"document_id": R.DOCUMENT},
+    "document.create": {"bot_id": R.BOT, "text": "x"},
+    "document.delete": {"document_id": R.DOCUMENT},
+    "document.get": {"document_id": R.DOCUMENT},
+    "document.list": {"bot_id": R.BOT},
+    "document.process": {"document_id": R.DOCUMENT},
     "erasure.get": {"external_id": R.ERASED},
     "flag.list": {},
     "flag.resolve": {"flag_id": R.FLAG, "action": "dismiss"},
@@ -175,6 +202,10 @@ PROBES: Final[dict[str, Payload]] = {
     "read.summary": {},
     "read.unmark": {"room_id": R.ROOM},
     "room.ban": {"room_id": R.ROOM, "user_id": R.PERSON},
+    "retrieval.get": {"bot_id": R.BOT, "retrieval_id": R.RETRIEVAL},
+    "retrieval.replay": {"bot_id": R.BOT, "retrieval_id": R.RETRIEVAL},
+    "room.add_bot": {"room_id": R.ROOM, "bot_id": R.BOT},
+    "room.bots": {"room_id": R.ROOM},
     "room.create": {"type": "group", "external_id": R.NEW_ROOM_NAME, "member_ids": [R.PERSON]},
     "room.deactivate": {"room_id": R.ROOM},
     "room.delete": {"room_id": R.ROOM},
@@ -188,6 +219,7 @@ PROBES: Final[dict[str, Payload]] = {
     "room.mute": {"room_id": R.ROOM, "user_id": R.MEMBER},
     "room.reactivate": {"room_id": R.ROOM},
     "room.remove": {"room_id": R.ROOM, "user_id": R.MEMBER},
+    "room.remove_bot": {"room_id": R.ROOM, "bot_id": R.SEATED_BOT},
     "room.replay": {"room_id": R.ROOM, "after_seq": 0},
     "room.snapshot": {"room_id": R.ROOM},
     "room.unban": {"room_id": R.ROOM, "user_id": R.BANNED},
@@ -215,6 +247,24 @@ PROBES: Final[dict[str, Payload]] = {
     "sync": {"cursor": R.CURSOR, "rooms": {R.ROOM: {"epoch": "1.1", "seq": 0}}},
     "typing.start": {"room_id": R.ROOM},
     "typing.stop": {"room_id": R.ROOM},
+    "session.cancel": {"session_id": R.ASKED_SESSION},
+    "session.create": {"user_id": R.USER, "bot_id": R.BOT},
+    "session.delete": {"session_id": R.SESSION},
+    "session.export": {"session_id": R.SESSION},
+    "session.favorite": {"session_id": R.SESSION},
+    "session.get": {"session_id": R.SESSION},
+    "session.import": {"user_id": R.USER, "bot_id": R.BOT},
+    "session.list": {"user_id": R.USER},
+    "session.message": {"session_id": R.SESSION, "content": "x", "generate": False},
+    "session.messages": {"session_id": R.SESSION},
+    "session.resume": {"session_id": R.ASKED_SESSION},
+    "session.search": {"user_id": R.USER, "q": "x"},
+    "session.update": {"session_id": R.SESSION, "title": "x"},
+    "sync": {"cursor": R.CURSOR, "rooms": {R.ROOM: {"epoch": "1.1", "seq": 0}}},
+    "training.delete": {"source_id": R.DOCUMENT},
+    "training.get": {"job_id": R.TRAINING_JOB},
+    "training.list": {"source_id": R.DOCUMENT},
+    "training.queue": {"source_ids": [R.DOCUMENT]},
     "user.erase": {"external_id": R.USER},
     "user.export": {"external_id": R.USER},
     "user.get": {"external_id": R.USER},
@@ -320,11 +370,20 @@ class Party:
             R.INBOUND_EVENT: self._inbound_event,
             R.NOTIFICATION: self._notification,
             R.SUPPRESSION: self._suppression,
+            R.BOT: self._bot,
+            R.DOCUMENT: self._document,
+            R.TRAINING_JOB: self._training_job,
+            R.RETRIEVAL: self._retrieval,
+            R.SEATED_BOT: self._seated_bot,
+            R.SESSION: self._session,
+            R.ASKED_SESSION: self._asked_session,
+            R.ANSWER: self._answer,
         }
         self._last_room = ""
         self._last_endpoint = ""
         self._last_source: dict[str, Any] = {}
         self._last_user = name
+        self._last_bot = ""
 
     @property
     def is_master(self) -> bool:
@@ -499,6 +558,53 @@ class Party:
         (await self.master.put(f"/users/{name}")).ok()
         (await self.master.delete(f"/users/{name}")).ok()
         return name
+
+    async def _bot(self) -> str:
+        # Its documents are the person's to change, so that every probe may be a success.
+        body = {"name": "own", "access": {"editors": [] if self.is_master else [self.name]}}
+        made: str = (await self.master.post("/bots", body)).ok()["id"]
+        self._last_bot = made
+        return made
+
+    async def _document(self) -> str:
+        text = {"bot_id": self._last_bot or await self._bot(), "text": secrets.token_hex(8)}
+        made: str = (await self.master.post("/documents", text)).ok()["items"][0]["id"]
+        return made
+
+    async def _training_job(self) -> str:
+        body = {"source_ids": [await self._document()]}
+        made: str = (await self.master.post("/training/queue", body)).ok()["items"][0]["id"]
+        return made
+
+    async def _retrieval(self) -> str:
+        bot = self._last_bot or await self._bot()
+        found = (await self.master.get(f"/bots/{bot}/search", q="x", receipt="true")).ok()
+        made: str = found["retrieval_id"]
+        return made
+
+    async def _seated_bot(self) -> str:
+        bot = await self._bot()
+        (await self.master.put(f"/rooms/{self._last_room}/bots/{bot}", {})).ok()
+        return bot
+
+    async def _session(self) -> str:
+        body = {"user_id": self.name, "bot_id": await self._bot()}
+        made: str = (await self.master.post("/sessions", body)).ok()["id"]
+        return made
+
+    async def _asked_session(self) -> str:
+        session = await self._session()
+        await self._asked_in(session)
+        return session
+
+    async def _answer(self) -> str:
+        return await self._asked_in(await self._session())
+
+    async def _asked_in(self, session: str) -> str:
+        said = await self.master.post(f"/sessions/{session}/messages", {"content": "own"})
+        (await self.master.post(f"/sessions/{session}/cancel")).ok()
+        found: str = said.ok()["message_id"]
+        return found
 
 
 async def ask(api: Api, route: Route, payload: Payload) -> Answer:

@@ -99,17 +99,13 @@ class CitationMarks:
 
 
 def _numbers(inner: str) -> list[int]:
-    numbers: list[int] = []
-
     def spread(found: re.Match[str]) -> str:
         first, last = int(found[1]), int(found[2])
         if first <= last < first + LONGEST_RANGE:
             return " ".join(str(n) for n in range(first, last + 1))
         return f"{first} {last}"
 
-    for found in _NUMBER.finditer(_RANGE.sub(spread, inner)):
-        numbers.append(int(found[0]))
-    return numbers
+    return [int(found[0]) for found in _NUMBER.finditer(_RANGE.sub(spread, inner))]
 
 
 def _find_opening(text: str, start: int) -> int:

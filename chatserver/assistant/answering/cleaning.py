@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from chatserver.assistant.answering.citations import CitationMarks
 from chatserver.assistant.answering.code_spans import CodeSpans
-from chatserver.assistant.answering.links import Links, clean_code
+from chatserver.assistant.answering.links import CodeAddresses, Links
 from chatserver.assistant.answering.schemas import Source
 
 # More at once is looked at in slices: the work grows faster than the text.
@@ -21,7 +21,7 @@ class Cleaner:
         self.marks = CitationMarks({source.n for source in sources}, shows=cites)
         self._links = Links()
         self._spans = CodeSpans()
-        self._given = given
+        self._code = CodeAddresses(given)
         self._in_code = False
         if shown:
             # Only to know whether the text stands inside of code, and what was cited.
@@ -49,15 +49,16 @@ class Cleaner:
     def flush(self) -> str:
         """Give what was held back: the answer ends here."""
         shown = [self._part(is_code, part) for is_code, part in self._spans.flush()]
-        return "".join(shown) + self._end_prose()
+        return "".join(shown) + (self._code.flush() if self._in_code else self._end_prose())
 
     def _part(self, is_code: bool, text: str) -> str:  # noqa: FBT001 - of a pair
         if is_code:
             before = "" if self._in_code else self._end_prose()
             self._in_code = True
-            return before + clean_code(text, self._given)
+            return before + self._code.feed(text)
+        before = self._code.flush() if self._in_code else ""
         self._in_code = False
-        return self._links.feed(self.marks.feed(text))
+        return before + self._links.feed(self.marks.feed(text))
 
     def _end_prose(self) -> str:
         return self._links.feed(self.marks.flush()) + self._links.flush()

@@ -54,10 +54,12 @@ class Joint:
     def _decide(self) -> str:
         self._is_joined = True
         overlap = overlap_of(self._shown, self._new)
-        if overlap == 0:
-            if has_restarted(self._shown, self._new):
-                raise RestartedError(self._new)
-            if self._cut.strip():
+        if overlap < LEAST and has_restarted(self._shown, self._new):
+            raise RestartedError(self._new)
+        if overlap == 0 and self._cut.strip():
+            # What it was not shown must come first, however little it is.
+            overlap = beginning_of(self._cut, self._new)
+            if overlap == 0:
                 raise NotJoinedError
         rest, self._new = self._new[overlap:], ""
         return rest
@@ -83,6 +85,14 @@ def overlap_of(shown: str, new: str) -> int:
         if tail[-length:] == head[:length] and _is_telling(head[:length], tail):
             return places[length - 1] + 1
     return 0
+
+
+def beginning_of(cut: str, new: str) -> int:
+    """Give how many characters of `new` are what was cut off, if it begins with that."""
+    wanted = _folded(cut)[0].strip()
+    head, places = _folded(new)
+    at = len(head) - len(head.lstrip())
+    return places[at + len(wanted) - 1] + 1 if head[at:].startswith(wanted) else 0
 
 
 def _is_telling(common: str, tail: str) -> bool:

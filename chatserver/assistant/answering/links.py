@@ -5,6 +5,7 @@ come from citations alone, which the server builds.
 """
 
 import re
+from collections.abc import Sequence
 from typing import Final
 
 REMOVED: Final = "[link removed]"
@@ -32,12 +33,15 @@ _DEFINITION: Final = re.compile(r"\]:[ \t]*(?=\S*[/.])\S+")
 _TAG: Final = re.compile(r"</?[a-zA-Z!][^<>\n]*>")
 _IMAGE: Final = re.compile(r"!(?=\[)")
 # What a text may end with that could still become one of these.
-_OPEN: Final = (
+_OPEN_ADDRESS: Final = (
     re.compile(rf"<?{_ADDRESS}$", re.IGNORECASE),
     re.compile(r"(?<!\w)(?:h(?:t(?:t(?:ps?)?)?)?|w{1,3})$", re.IGNORECASE),
     re.compile(r"(?:(?<!\w)https?)?:/{0,2}$", re.IGNORECASE),
     re.compile(r"//?[\w.-]{0,80}$"),
     re.compile(r"\.[a-z]{0,6}(?::\d{0,5})?$", re.IGNORECASE),
+)
+_OPEN: Final = (
+    *_OPEN_ADDRESS,
     re.compile(r"(?:\[[^\[\]\n]{0,60})?\](?:\([^\n)]*(?:\([^\n)]*\)[^\n)]*)*|:[ \t]*\S*)?$"),
     re.compile(r"<(?:/?[a-zA-Z!][^<>\n]*)?$"),
     re.compile(r"!$"),
@@ -80,8 +84,8 @@ class Links:
         for pattern, stands in (
             (_TARGET, "]"),
             (_DEFINITION, "]"),
-            (_URL, REMOVED),
             (_TAG, ""),
+            (_URL, REMOVED),
             (_IMAGE, ""),
         ):
             text, count = pattern.subn(stands, text)
@@ -89,18 +93,34 @@ class Links:
         return text
 
 
-def clean_code(text: str, given: str) -> str:
-    """Take addresses out of code, but for those that stand in what was `given` to the model."""
+class CodeAddresses:
+    """Lets code through without addresses, but for those that were `given` to the model."""
 
-    def stands(found: re.Match[str]) -> str:
-        return found[0] if found[0].rstrip(".,;:)") in given else REMOVED
+    def __init__(self, given: str) -> None:
+        self._given = given
+        self._held = ""
 
-    return _IN_CODE.sub(stands, text)
+    def feed(self, text: str) -> str:
+        """Take more code; give what can be shown of it by now."""
+        text = self._held + text
+        cut = _cut(text, _OPEN_ADDRESS)
+        if len(text) - cut > LONGEST:
+            cut = len(text)
+        self._held = text[cut:]
+        return _IN_CODE.sub(self._stands, text[:cut])
+
+    def flush(self) -> str:
+        """Give what was held back: the code ends here."""
+        text, self._held = self._held, ""
+        return _IN_CODE.sub(self._stands, text)
+
+    def _stands(self, found: re.Match[str]) -> str:
+        return found[0] if found[0].rstrip(".,;:)") in self._given else REMOVED
 
 
-def _cut(text: str) -> int:
+def _cut(text: str, patterns: Sequence[re.Pattern[str]] = _OPEN) -> int:
     """Give where what may still become a link begins; the length of the text if nothing may."""
     tail_at = max(0, len(text) - LONGEST - 100)
     tail = text[tail_at:]
-    places = [found.start() for pattern in _OPEN if (found := pattern.search(tail)) is not None]
+    places = [found.start() for pattern in patterns if (found := pattern.search(tail)) is not None]
     return tail_at + min(places, default=len(tail))

@@ -24,7 +24,8 @@ _KEYS: Final = (
     re.compile(r"\bwhsec_[\w+/=]{16,}"),
     re.compile(r"\beyJ[\w-]{8,}\.[\w-]+\.[\w-]*"),
     re.compile(
-        r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----[\s\S]{0,20000}?-----END [A-Z ]{0,40}PRIVATE KEY-----"
+        r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----"
+        r"[\s\S]{0,20000}?-----END [A-Z ]{0,40}PRIVATE KEY-----"
     ),
 )
 _SOURCE_TAG: Final = re.compile(r"<(/?)(sources?\b)", re.IGNORECASE)
@@ -88,8 +89,8 @@ def _question(asked: Asked) -> str:
 
 def _source(source: Source) -> str:
     page = f' page="{source.page}"' if source.page is not None else ""
-    title = quoteattr(_SOURCE_TAG.sub(r"\u2039\1\2", redact_keys(source.title)))
-    text = _SOURCE_TAG.sub(r"\u2039\1\2", redact_keys(source.text))
+    title = quoteattr(_SOURCE_TAG.sub("\u2039" r"\1\2", redact_keys(source.title)))
+    text = _SOURCE_TAG.sub("\u2039" r"\1\2", redact_keys(source.text))
     return f'<source id="{source.n}" title={title}{page}>\n{text}\n</source>'
 
 

@@ -133,15 +133,20 @@ class BotRepository:
                 "temperature",
                 "retrieval",
                 "updated_at",
-                "deleted_at",
             )
-        }
-        # An id of another client's bot stays that client's.
+        } | {"deleted_at": None}
+        # An id of another client's bot stays that client's; what has not changed is not written.
         await self._session.execute(
             statement.on_conflict_do_update(
                 index_elements=[col(Bot.id)],
                 set_=kept,
-                where=col(Bot.client_id) == statement.excluded.client_id,
+                where=and_(
+                    col(Bot.client_id) == statement.excluded.client_id,
+                    or_(
+                        col(Bot.updated_at) != statement.excluded.updated_at,
+                        col(Bot.deleted_at).is_not(None),
+                    ),
+                ),
             )
         )
 

@@ -150,11 +150,8 @@ class BotService:
 
     async def find(self, client_id: UUID, bot_id: UUID) -> Bot | None:
         """Find a bot of a client, whoever may use it."""
-        bot = await self._bots.find(client_id, bot_id)
-        if bot is None and self._directory is not None:
-            await self._refresh(client_id)
-            bot = await self._bots.find(client_id, bot_id)
-        return bot
+        await self._refresh(client_id)
+        return await self._bots.find(client_id, bot_id)
 
     async def usable(self, principal: Principal, bot_id: UUID) -> Bot:
         """Find a bot that the caller may use.

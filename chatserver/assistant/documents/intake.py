@@ -8,9 +8,10 @@ from uuid import UUID
 from chatserver.assistant.bots.models import Bot
 from chatserver.assistant.documents.schemas import CreateDocuments, DocumentList, DocumentOut
 from chatserver.assistant.documents.service import Arrival, DocumentService
+from chatserver.assistant.reading.cleaning import clean
 from chatserver.infra.addresses import AddressRefusedError
 from chatserver.infra.storage import Content, ObjectStore
-from chatserver.kernel.errors import PayloadInvalidError
+from chatserver.kernel.errors import DomainError, PayloadInvalidError, UnavailableError
 from chatserver.kernel.ids import uuid7
 from chatserver.kernel.opening import Open
 from chatserver.kernel.principal import Principal
@@ -31,7 +32,7 @@ class Intake:
         *,
         documents: Open[DocumentService],
         store: ObjectStore,
-        spend: Callable[[UUID, int], None],
+        spend: Callable[[UUID, int], Awaitable[None]],
         check_url: Callable[[str], Awaitable[None]],
     ) -> None:
         self._documents = documents
@@ -52,13 +53,14 @@ class Intake:
             raise PayloadInvalidError.of("$", "send files, or url, or text: one of them")
         async with self._documents() as documents:
             bot = await documents.editable(principal, command.bot_id)
+        title = _readable(command.title)
         if command.url is not None:
             await self._check(command.url)
-            arrival = Arrival(kind="url", name=command.url, url=command.url, title=command.title)
+            arrival = Arrival(kind="url", name=command.url, url=command.url, title=title)
             return DocumentList(items=[await self._receive(principal, bot, arrival)])
         if command.text is not None:
             return DocumentList(items=[await self._add_text(principal, bot, command)])
-        titled = command.title if len(command.files) == 1 else None
+        titled = title if len(command.files) == 1 else None
         items = [
             await self._add(
                 principal,
@@ -87,11 +89,12 @@ class Intake:
     ) -> DocumentOut:
         assert command.text is not None  # noqa: S101 - the caller looked
         content = command.text.encode()
-        title = command.title or " ".join(command.text.split())[:TITLE_OF_A_TEXT]
+        given = _readable(command.title)
+        title = given or _readable(" ".join(command.text.split())[:TITLE_OF_A_TEXT]) or "text"
         arrival = Arrival(
             kind="text",
             name=title,
-            title=command.title,
+            title=given,
             size=len(content),
             sha256=hashlib.sha256(content).digest(),
         )
@@ -105,7 +108,7 @@ class Intake:
             known = await documents.known(bot, arrival.sha256)
         if known is not None:
             return known
-        self._spend(bot.client_id, arrival.size)
+        await self._spend(bot.client_id, arrival.size)
         key = f"t/{bot.client_id}/documents/{uuid7()}"
         await self._store.put(key, content(), content_type=CONTENT_TYPE)
         stored = Arrival(
@@ -116,8 +119,19 @@ class Intake:
             sha256=arrival.sha256,
             storage_key=key,
         )
-        return await self._receive(principal, bot, stored)
+        try:
+            return await self._receive(principal, bot, stored)
+        except DomainError as error:
+            # Where it is unknown whether a row names the object, it stays.
+            if not isinstance(error, UnavailableError):
+                await self._store.delete([key])
+            raise
 
     async def _receive(self, principal: Principal, bot: Bot, arrival: Arrival) -> DocumentOut:
         async with self._documents() as documents:
             return await documents.receive(principal, bot, arrival)
+
+
+def _readable(title: str | None) -> str | None:
+    """Take hidden characters out of a title: it stands above what a model reads."""
+    return None if title is None else " ".join(clean(title).text.split()) or None

@@ -46,7 +46,11 @@ class Document(SQLModel, table=True):
             ["client_id", "bot_id"], ["bot.client_id", "bot.id"], ondelete="CASCADE"
         ),
         # No cascade: a document stays when the person who uploaded it is erased.
-        ForeignKeyConstraint(["uploaded_by"], ["app_user.id"], ondelete="SET NULL"),
+        ForeignKeyConstraint(
+            ["client_id", "uploaded_by"],
+            ["app_user.client_id", "app_user.id"],
+            ondelete="SET NULL (uploaded_by)",
+        ),
         UniqueConstraint("client_id", "id"),
         Index(
             "uq_document_name",

@@ -127,7 +127,8 @@ class DocumentRepository:
 
     async def mirror(self, row: dict[str, Any]) -> bool:
         """Keep a copy of a dashboard's source. False: its id is taken by another client."""
-        statement = insert(Document).values({**row, "origin": "dashboard"})
+        first = {"origin": "dashboard", "status": "queued", "version": 1, "indexed_version": 0}
+        statement = insert(Document).values({**row, **first, "chunks": 0, "parts": 0})
         kept = {
             name: statement.excluded[name]
             for name in ("kind", "name", "title", "url", "storage_key", "bot_id")

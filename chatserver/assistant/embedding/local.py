@@ -62,6 +62,8 @@ class _Model:
         # Without the arena memory goes back: it would keep what the largest batch once took.
         options.enable_cpu_mem_arena = False
         options.intra_op_num_threads = THREADS
+        # Threads that wait by spinning take the time of everybody else on a busy machine.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3
         self._session = onnxruntime.InferenceSession(
             carried("model"), options, providers=["CPUExecutionProvider"]

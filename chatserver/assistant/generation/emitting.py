@@ -1,4 +1,4 @@
-"""From text to deltas: the first at once, then at most one in a while, each stored as it is sent."""
+"""From text to deltas: the first at once, then at most one in a while."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -12,7 +12,7 @@ LARGEST: Final = 8_000
 
 
 class Emitter:
-    """Gathers text and sends it, one piece after the other. `send` may raise, and so does `drain`."""
+    """Gathers text and sends it, piece by piece. When `send` raises, so does `drain`."""
 
     def __init__(self, send: Callable[[str], Awaitable[None]], *, pace_s: float = PACE_S) -> None:
         self._send = send

@@ -111,9 +111,11 @@ class Follower:
             raise AnswerNotFoundError
         try:
             async with self._rooms() as rooms:
-                await rooms.visible(principal, state.room_id)
+                room, me = await rooms.visible(principal, state.room_id)
         except (RoomNotFoundError, NotARoomMemberError) as error:
             raise AnswerNotFoundError from error
+        if state.seq < max(room.min_seq, me.min_seq if me is not None else 1):
+            raise AnswerNotFoundError
         return state
 
     async def _look(
@@ -124,19 +126,20 @@ class Follower:
         generation: int | None,
         index: int | None,
     ) -> CaughtUp:
+        pieces = await self._pieces(state, message_id, index)
         for _ in range(TRIES):
-            pieces = await self._pieces(state, message_id, index)
             if all(piece.generation <= state.generation for piece in pieces):
                 break
             # Somebody took the answer over between the two looks.
             again = await self._store.state(principal.client_id, message_id)
             state = state if again is None else again
+            pieces = await self._pieces(state, message_id, index)
         joined = caught_up(state, pieces, generation=generation, index=index)
         return CaughtUp(
             message_id=message_id,
             generation=state.generation,
             index=joined.index,
-            status=state.status,  # type: ignore[arg-type]  # the column holds nothing else
+            status=state.status,
             after_index=joined.after_index,
             text=joined.text,
             sources=state.sources,

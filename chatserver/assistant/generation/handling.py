@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
@@ -12,12 +13,12 @@ from chatserver.assistant.answering.extractive import NAME as EXTRACTIVE
 from chatserver.assistant.answering.extractive import Embed
 from chatserver.assistant.answering.prompts import estimate_tokens, messages
 from chatserver.assistant.answering.quotes import citations_of
+from chatserver.assistant.answering.schemas import Ended
 from chatserver.assistant.generation.checkpoints import Checkpoints
 from chatserver.assistant.generation.endings import Ending, EndingService
 from chatserver.assistant.generation.running import (
     MOST_ATTEMPTS,
     AnswerRun,
-    Closed,
     Deadlines,
     Preparing,
     StopError,
@@ -29,17 +30,33 @@ from chatserver.kernel.errors import UnavailableError
 from chatserver.kernel.opening import Open
 
 AGAIN_S: Final = 0.5
+AT_ONCE: Final = 4
 # A handler that is cancelled has a second to leave.
 LEAVE_S: Final = 0.8
 
 log = structlog.get_logger()
 
 
-class AnswerHandler:
-    """Makes answers. `prices`: by model, (prompt, completion) per million tokens.
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """`prices`: by model, (prompt, completion) per million tokens. `spend` counts tokens."""
 
-    `spend` counts a client's tokens.
-    """
+    prices: Mapping[str, tuple[float, float]]
+    spend: Callable[[UUID, int], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Closed:
+    """How a run ended, before its citations and costs are worked out."""
+
+    status: str
+    error_code: str | None = None
+    error_message: str | None = None
+    ended: Ended | None = None
+
+
+class AnswerHandler:
+    """Makes answers."""
 
     def __init__(
         self,
@@ -51,8 +68,7 @@ class AnswerHandler:
         endings: Open[EndingService],
         deadlines: Deadlines,
         embed: Embed | None,
-        spend: Callable[[UUID, int], None],
-        prices: Mapping[str, tuple[float, float]],
+        costs: Costs,
     ) -> None:
         self._store = store
         self._stream = stream
@@ -61,8 +77,9 @@ class AnswerHandler:
         self._endings = endings
         self._deadlines = deadlines
         self._embed = embed
-        self._spend = spend
-        self._prices = prices
+        self._costs = costs
+        # Answers that end together wait for each other here, and not for a connection.
+        self._few = asyncio.Semaphore(AT_ONCE)
 
     async def answer(self, client_id: UUID, message_id: UUID, *, job: UUID, fence: int) -> None:
         """Make an answer, or go on with one. Ends early when it is somebody else's by now."""
@@ -104,7 +121,8 @@ class AnswerHandler:
         except AnswerFailedError as error:
             log.warning("answer_failed", code=error.code, error=error.message)
             return Closed(status="failed", error_code=error.code, error_message=error.message)
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, UnavailableError):
+            # Stopped in good order, or PostgreSQL is away: no fault of the answer's.
             await _within(LEAVE_S, answer.give_back())
             raise
         finally:
@@ -125,24 +143,27 @@ class AnswerHandler:
             error_code=closed.error_code,
             error_message=closed.error_message,
             context=context,
-            usage=self._costs(answer, usage),
+            usage=self._priced(answer, usage),
         )
-        while True:
-            # Until the lease is lost, and this is cancelled: somebody else ends it then.
-            try:
-                async with self._endings() as endings:
-                    is_ours = await endings.end(ending)
-                break
-            except UnavailableError:
-                await asyncio.sleep(AGAIN_S)
-        if not is_ours:
+        if not await self._written(ending):
             return
         if total := sum(usage.values()):
-            self._spend(run.client_id, total)
+            self._costs.spend(run.client_id, total)
         try:
             await self._stream.end(run.room_id, run.message_id, answer.generation)
         except RedisAwayError:
             log.info("pieces_left")
+
+    async def _written(self, ending: Ending) -> bool:
+        """Write how it ended; until the lease is lost, and this is cancelled."""
+        while True:
+            try:
+                async with self._few, self._endings() as endings:
+                    is_ours = await endings.end(ending)
+            except UnavailableError:
+                await asyncio.sleep(AGAIN_S)
+                continue
+            return is_ours
 
     async def _context(
         self, answer: AnswerRun, closed: Closed, usage: dict[str, int]
@@ -155,21 +176,13 @@ class AnswerHandler:
         citations = []
         if asked.cites and answer.text:
             citations = await citations_of(answer.text, asked.sources, self._embed)
-        timings = dict(prepared.timings)
-        for name, at in (
-            ("first_piece_ms", answer.first_piece_at),
-            ("first_delta_ms", answer.first_delta_at),
-        ):
-            if at is not None:
-                timings[name] = round((at - answer.began_at) * 1000, 1)
-        timings["total_ms"] = round((asyncio.get_running_loop().time() - answer.began_at) * 1000, 1)
         context: dict[str, Any] = {
             "query": asked.question,
             "chunks": prepared.frozen,
             "citations": citations,
             "model": prepared.answerer.model_of(asked),
             "usage": usage,
-            "timings": timings,
+            "timings": prepared.timings | _timings(answer),
         }
         if closed.ended is not None:
             context["finish_reason"] = closed.ended.finish_reason
@@ -185,15 +198,29 @@ class AnswerHandler:
                 context["links_removed"] = answer.cleaner.removed
         return context
 
-    def _costs(self, answer: AnswerRun, usage: dict[str, int]) -> dict[str, Any] | None:
+    def _priced(self, answer: AnswerRun, usage: dict[str, int]) -> dict[str, Any] | None:
         prepared = answer.prepared
         if prepared is None:
             return None
         model = prepared.answerer.model_of(prepared.asked)
-        prompt, completion = self._prices.get(model, (0.0, 0.0))
+        prompt, completion = self._costs.prices.get(model, (0.0, 0.0))
         cost = usage["prompt_tokens"] * prompt + usage["completion_tokens"] * completion
         # A price per million tokens is a millionth of it per token.
         return {"model": model, **usage, "cost_micros": round(cost)}
+
+
+def _timings(answer: AnswerRun) -> dict[str, float]:
+    """Give when things happened, in milliseconds since the run began."""
+    moments = {
+        "first_piece_ms": answer.first_piece_at,
+        "first_delta_ms": answer.first_delta_at,
+        "total_ms": asyncio.get_running_loop().time(),
+    }
+    return {
+        name: round((at - answer.began_at) * 1000, 1)
+        for name, at in moments.items()
+        if at is not None
+    }
 
 
 def _usage(answer: AnswerRun, closed: Closed) -> dict[str, int]:

@@ -1,5 +1,6 @@
 """What an answer is made from: its bot, the passages, what was said before, who reads along."""
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, Protocol
@@ -21,6 +22,7 @@ MANY: Final = 50
 CROWD: Final = 200
 # Of a larger room nobody counts who is online: it is taken for a crowd.
 COUNTED: Final = 2000
+AT_ONCE: Final = 6
 
 
 class Bots(Protocol):
@@ -50,8 +52,14 @@ class Preparer:
         self._retrieval = retrieval
         self._answerer = answerer
         self._count_online = count_online
+        # Answers that begin together wait for each other here, and not for a connection.
+        self._few = asyncio.Semaphore(AT_ONCE)
 
     async def prepare(self, run: Run, shown: str) -> Prepared:
+        async with self._few:
+            return await self._prepare(run, shown)
+
+    async def _prepare(self, run: Run, shown: str) -> Prepared:
         bot = await self._bot(run)
         settings = settings_of(bot.retrieval)
         timings: dict[str, float] = {}

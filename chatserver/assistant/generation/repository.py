@@ -1,5 +1,6 @@
 """Every query about answers within a transaction; what workers do all the time is `store.py`."""
 
+from datetime import date
 from typing import Any, Final
 from uuid import UUID
 
@@ -195,12 +196,7 @@ class GenerationRepository:
         await self._session.execute(text(_COUNT_USAGE), values)
 
     async def usage(
-        self,
-        client_id: UUID,
-        *,
-        first: Any,
-        last: Any,
-        bot_id: UUID | None,  # noqa: ANN401 - dates
+        self, client_id: UUID, *, first: date, last: date, bot_id: UUID | None
     ) -> list[dict[str, Any]]:
         found = await self._session.execute(
             text(_USAGE), {"client": client_id, "first": first, "last": last, "bot": bot_id}

@@ -92,16 +92,6 @@ class StopError(Exception):
         self.why = why
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Closed:
-    """How a run ended, before its citations and costs are worked out."""
-
-    status: str
-    error_code: str | None = None
-    error_message: str | None = None
-    ended: Ended | None = None
-
-
 class AnswerRun:
     """One run. `produce` streams until the end, or raises; the rest is what holders call."""
 
@@ -189,9 +179,8 @@ class AnswerRun:
         writing = self._loop.create_task(self._write(prepared))
         beating = self._loop.create_task(self._beat())
         try:
-            await asyncio.wait(
-                {writing, self._stopped, emitter.broken}, return_when=asyncio.FIRST_COMPLETED
-            )
+            either: tuple[asyncio.Future[Any], ...] = (writing, self._stopped, emitter.broken)
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             if emitter.broken.done() and not self._stopped.done():
                 emitter.broken.result()
             if not self._stopped.done() and writing.exception() is not None:

@@ -3,13 +3,13 @@
 import hashlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, Final, Protocol
 from uuid import UUID
 
 from chatserver.assistant.bots.errors import BotNotFoundError
 from chatserver.assistant.bots.models import Bot, RoomBot
 from chatserver.assistant.generation import policies
+from chatserver.assistant.generation.endings import Ending, EndingService
 from chatserver.assistant.generation.errors import (
     AnswerNotFoundError,
     AssistantBusyError,
@@ -19,16 +19,15 @@ from chatserver.assistant.generation.errors import (
 from chatserver.assistant.generation.events import message_fact
 from chatserver.assistant.generation.models import Generation
 from chatserver.assistant.generation.repository import GenerationRepository
+from chatserver.assistant.generation.saying import Said, Speaker, Told
 from chatserver.assistant.generation.schemas import AnswerRef, AnswerState, Ask, AskedOut
 from chatserver.assistant.generation.store import RUNNING
 from chatserver.chat import policies as chat_policies
-from chatserver.chat.models import Message
 from chatserver.chat.schemas import SendMessage
 from chatserver.chat.repository import shaped
 from chatserver.infra.unit_of_work import Recorder
 from chatserver.kernel.errors import IdempotencyConflictError
-from chatserver.kernel.events import SYSTEM, Actor
-from chatserver.kernel.ids import uuid7
+from chatserver.kernel.events import Actor
 from chatserver.kernel.principal import Principal
 from chatserver.realtime.errors import QuotaExceededError
 from chatserver.rooms.errors import NotARoomMemberError, RoomNotFoundError
@@ -72,51 +71,20 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Said:
-    """A message to be written into a locked room."""
-
-    sender: str
-    sender_id: str | None
-    sender_key: str
-    client_msg_id: str
-    content: str
-    status: str = "complete"
-    body_hash: bytes = b""
-    reply_to: UUID | None = None
-    metadata: dict[str, Any] | None = None
-    context: dict[str, Any] | None = None
-    created_at: datetime | None = None
-    # Who is named in the log, where it is not the sender.
-    actor_type: str = ""
-
-    @property
-    def actor(self) -> Actor:
-        if self.actor_type == "system":
-            return SYSTEM
-        if self.sender == "ai":
-            return Actor("bot", self.sender_id)
-        return Actor("user", self.sender_id) if self.sender == "user" else SYSTEM
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Told:
-    """A message that is only stored: nobody answers it. `ai`: made elsewhere, as the bot's."""
-
-    sender: str
-    bot_id: UUID | None
-    content: str
-    client_msg_id: str
-    context: dict[str, Any] | None = None
-    created_at: datetime | None = None
-    is_import: bool = False
-
-
-class GenerationService:
-    """`plan` queues an answer's job and wakes a worker after the commit.
+class Means:
+    """What answers need of others. `plan` queues an answer's job, and wakes a worker after commit.
 
     `may_spend` raises `QuotaExceededError` when a client's tokens are used up; `sources_exist`
     tells whether all passages (chunk ids) of an answer are still there.
     """
+
+    plan: Callable[[UUID, UUID], Awaitable[None]]
+    may_spend: Callable[[UUID], Awaitable[None]]
+    sources_exist: Callable[[UUID, Sequence[UUID]], Awaitable[bool]]
+
+
+class GenerationService:
+    """Answers of one transaction."""
 
     def __init__(
         self,
@@ -125,18 +93,17 @@ class GenerationService:
         rooms: Rooms,
         bots: Bots,
         recorder: Recorder,
-        plan: Callable[[UUID, UUID], Awaitable[None]],
-        may_spend: Callable[[UUID], Awaitable[None]],
-        sources_exist: Callable[[UUID, Sequence[UUID]], Awaitable[bool]],
+        endings: EndingService,
+        means: Means,
         limits: Limits,
     ) -> None:
         self._answers = answers
         self._rooms = rooms
         self._bots = bots
         self._recorder = recorder
-        self._plan = plan
-        self._may_spend = may_spend
-        self._sources_exist = sources_exist
+        self._endings = endings
+        self._means = means
+        self._speaker = Speaker(answers, recorder)
         self._limits = limits
 
     async def ask(self, principal: Principal, command: Ask) -> AskedOut:
@@ -170,7 +137,7 @@ class GenerationService:
                 content=command.content,
                 body_hash=body_hash,
             )
-            question = await self.write(room, said, user_id=principal.user_id)
+            question = await self._speaker.write(room, said, user_id=principal.user_id)
         else:
             question = await self._answers.members_of(known.id)
         answer = await self.begin(room, bot, UUID(question["id"]), asked_by=principal.user_id)
@@ -204,7 +171,7 @@ class GenerationService:
             created_at=told.created_at,
             actor_type="system" if told.is_import else "",
         )
-        return await self.write(room, said, user_id=principal.user_id if is_user else None)
+        return await self._speaker.write(room, said, user_id=principal.user_id if is_user else None)
 
     async def bot_for(self, principal: Principal, room: Room, bot_id: UUID | None) -> Bot:
         """Find who answers in a locked room: the named bot, the room's, or the asker's first.
@@ -239,7 +206,7 @@ class GenerationService:
             body_hash=hashlib.sha256(question_id.bytes).digest(),
             reply_to=question_id,
         )
-        answer = await self.write(room, said, user_id=None)
+        answer = await self._speaker.write(room, said, user_id=None)
         message_id = UUID(answer["id"])
         self._answers.add(
             Generation(
@@ -252,42 +219,8 @@ class GenerationService:
             )
         )
         await self._answers.flush()
-        await self._plan(room.client_id, message_id)
+        await self._means.plan(room.client_id, message_id)
         return message_id
-
-    async def write(self, room: Room, said: Said, *, user_id: UUID | None) -> dict[str, Any]:
-        """Write a message into a locked, active room, and announce it; as it is on the wire."""
-        message_id = uuid7()
-        seq = self._recorder.next_seq(room.id, room.last_seq)
-        room.msg_no += 1
-        own_time = {} if said.created_at is None else {"created_at": said.created_at}
-        self._answers.add(
-            Message(
-                **own_time,
-                id=message_id,
-                client_id=room.client_id,
-                room_id=room.id,
-                seq=seq,
-                msg_no=room.msg_no,
-                sender=said.sender,
-                sender_id=said.sender_id,
-                sender_key=said.sender_key,
-                client_msg_id=said.client_msg_id,
-                body_hash=said.body_hash,
-                content=said.content,
-                status=said.status,
-                reply_to=said.reply_to,
-                details=said.metadata or {},
-                context=said.context,
-            )
-        )
-        await self._answers.flush()
-        await self._answers.spoken(room.id, seq=seq, msg_no=room.msg_no, user_id=user_id)
-        members = await self._answers.members_of(message_id)
-        self._recorder.record(
-            message_fact("message.created", room.client_id, members, said.actor, is_created=True)
-        )
-        return members
 
     async def cancel(self, principal: Principal, command: AnswerRef) -> AnswerState:
         """Ask whoever writes an answer to end; again, or too late, changes nothing.
@@ -296,14 +229,28 @@ class GenerationService:
             AnswerNotFoundError: no answer that the caller may read.
         """
         row = await self._found(principal, command.message_id)
-        if row.status in RUNNING and row.cancel_requested_at is None:
+        if row.status == "pending" and await self._withdraw(row):
+            return AnswerState(
+                message_id=row.message_id, status="cancelled", generation=row.generation
+            )
+        if row.status in RUNNING:
             await self._answers.request_cancel(row)
-            # One that waits for its turn ends as soon as somebody looks at it.
-            await self._plan(row.client_id, row.message_id)
-        return AnswerState(
-            message_id=row.message_id,
-            status=row.status,  # type: ignore[arg-type]  # the column holds nothing else
-            generation=row.generation,
+        return AnswerState(message_id=row.message_id, status=row.status, generation=row.generation)
+
+    async def _withdraw(self, row: Generation) -> bool:
+        """End an answer that nobody writes as yet. False: somebody has begun meanwhile."""
+        message = await self._answers.find_message(row.client_id, row.message_id)
+        return message is not None and await self._endings.end(
+            Ending(
+                client_id=row.client_id,
+                message_id=row.message_id,
+                room_id=row.room_id,
+                generation=row.generation,
+                status="cancelled",
+                text=message.partial_content or "",
+                index=row.partial_index,
+                context=message.context,
+            )
         )
 
     async def resume(self, principal: Principal, command: AnswerRef) -> AnswerState:
@@ -319,15 +266,15 @@ class GenerationService:
         if row.status not in {"failed", "cancelled"}:
             raise NothingToResumeError(status=row.status)
         chunks = [UUID(each["chunk_id"]) for each in row.sources or ()]
-        if chunks and not await self._sources_exist(row.client_id, chunks):
+        if chunks and not await self._means.sources_exist(row.client_id, chunks):
             raise SourcesGoneError
-        await self._may_spend(row.client_id)
+        await self._means.may_spend(row.client_id)
         await self._answers.reopen(row)
         members = await self._answers.members_of(row.message_id)
         self._recorder.record(
             message_fact("message.updated", room.client_id, members, Actor("bot", str(row.bot_id)))
         )
-        await self._plan(row.client_id, row.message_id)
+        await self._means.plan(row.client_id, row.message_id)
         return AnswerState(message_id=row.message_id, status="pending", generation=row.generation)
 
     async def consider(self, client_id: UUID, room_id: UUID, message_id: UUID) -> None:
@@ -361,7 +308,7 @@ class GenerationService:
             ):
                 continue
             try:
-                await self._may_spend(client_id)
+                await self._means.may_spend(client_id)
             except QuotaExceededError:
                 return
             await self.begin(room, bot, message.id, asked_by=asked_by)
@@ -381,7 +328,7 @@ class GenerationService:
         return chat_policies.body_hash(as_message)
 
     async def _refuse_too_many(self, principal: Principal, room: Room, bot: Bot) -> None:
-        await self._may_spend(room.client_id)
+        await self._means.may_spend(room.client_id)
         running = await self._answers.running_in(room.client_id, room.id)
         for row in running:
             if row.bot_id == bot.id and row.asked_by == principal.user_id:

@@ -47,12 +47,13 @@ kept as (
   update generation x set partial_index = g.partial_index from given g
   where x.client_id = g.client_id and x.message_id = g.message_id
     and x.generation = g.generation and x.status = 'in_progress'
-  returning x.message_id, x.cancel_requested_at),
+  returning x.client_id, x.message_id, x.cancel_requested_at),
 told as (
   update message m set status = 'in_progress', partial_content = g.partial
   from given g join kept k on k.message_id = g.message_id
-  where m.client_id = g.client_id and m.id = g.message_id)
-select message_id, cancel_requested_at is not null from kept
+  where m.client_id = g.client_id and m.id = g.message_id and m.deleted_at is null)
+select k.message_id, k.cancel_requested_at is not null or m.deleted_at is not null
+from kept k join message m on m.client_id = k.client_id and m.id = k.message_id
 """
 # A run that replaces what was shown has a number of its own.
 _RAISE: Final = """
@@ -79,10 +80,11 @@ where m.room_id = $1 and m.seq > 0 and m.seq < (select q.seq from message q wher
 order by m.seq desc limit $3
 """
 _PEEK: Final = """
-select g.message_id, g.cancel_requested_at is not null
+select g.message_id, g.cancel_requested_at is not null or m.deleted_at is not null
 from unnest($1::uuid[], $2::int[]) as given (message_id, generation)
 join generation g on g.message_id = given.message_id and g.generation = given.generation
   and g.status = 'in_progress'
+join message m on m.client_id = g.client_id and m.id = g.message_id
 """
 _STATE: Final = """
 select g.room_id, g.generation, g.partial_index, g.status, g.sources, g.is_weak, m.content,
@@ -138,6 +140,8 @@ class State:
     status: str
     text: str
     sources: list[dict[str, Any]] | None
+    # The place of its message in the room.
+    seq: int
 
 
 class GenerationStore:
@@ -222,13 +226,15 @@ class GenerationStore:
         row = rows[0]
         # A complete answer has its text in `content`; until then, and after a failure, the other.
         text_so_far = row["content"] if row["status"] == "complete" else row["partial_content"]
+        is_there = row["deleted_at"] is None and row["sources"] is not None
         return State(
             row["room_id"],
             row["generation"],
             row["partial_index"],
             row["status"],
             "" if row["deleted_at"] is not None else text_so_far or "",
-            None if row["sources"] is None else orjson.loads(row["sources"]),
+            orjson.loads(row["sources"]) if is_there else None,
+            row["seq"],
         )
 
     async def online_candidates(self, room_id: UUID, limit: int) -> list[UUID]:

@@ -4,14 +4,13 @@ All of it may be lost: the message's row has the text up to a second ago, and wh
 reads that.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Final, Protocol
 from uuid import UUID
 
 from chatserver.kernel.events import Committed
-from chatserver.realtime.publisher import bucket
 
 RUNNING_S: Final = 3600
 ENDED_S: Final = 600
@@ -103,9 +102,17 @@ class Envelopes(Protocol):
 class StreamLog:
     """The pieces of all running answers. Raises `RedisAwayError` while Redis is away."""
 
-    def __init__(self, scripts: Scripts, bus: Envelopes, *, prefix: str = "chatserver") -> None:
+    def __init__(
+        self,
+        scripts: Scripts,
+        bus: Envelopes,
+        *,
+        bucket_of: Callable[[UUID], int],
+        prefix: str = "chatserver",
+    ) -> None:
         self._scripts = scripts
         self._bus = bus
+        self._bucket_of = bucket_of
         self._prefix = prefix
 
     async def take(self, room_id: UUID, message_id: UUID, generation: int) -> list[Piece] | None:
@@ -170,7 +177,7 @@ class StreamLog:
 
     def _keys(self, room_id: UUID, message_id: UUID) -> tuple[str, str, str]:
         # The tag keeps an answer's keys in one slot of a cluster.
-        name = f"{self._prefix}:answer:{{r{bucket(room_id)}}}:{message_id.hex}"
+        name = f"{self._prefix}:answer:{{r{self._bucket_of(room_id)}}}:{message_id.hex}"
         return name, f"{name}:log", f"{name}:readers"
 
     def _packed(self, fact: Committed) -> list[str | bytes]:

@@ -84,4 +84,3 @@ def _text(count: int, pages: Iterator[str], title: str) -> Text:
     if unreadable * 2 > count and not (count == 1 and found.text().strip()):
         raise Refused("needs_ocr")
     return Text(found.text(), MEDIA_TYPE, title=title.strip(), pages=tuple(found.pages))
-

@@ -23,16 +23,17 @@ class Receipt(SQLModel, table=True):
         ForeignKeyConstraint(["client_id"], ["client.id"], ondelete="CASCADE"),
         # A question is the person's own: it goes with the person.
         ForeignKeyConstraint(
-            ["client_id", "asked_by"], ["app_user.client_id", "app_user.id"], ondelete="CASCADE"
+            ["client_id", "user_id"], ["app_user.client_id", "app_user.id"], ondelete="CASCADE"
         ),
-        Index("ix_retrieval_asked_by", "client_id", "asked_by"),
+        Index("ix_retrieval_user_id", "client_id", "user_id"),
         Index("ix_retrieval_created_at", "created_at"),
     )
 
     id: UUID = Field(sa_column=uuid_column(primary_key=True))
     client_id: UUID = Field(sa_column=uuid_column())
     bot_ids: list[UUID] = Field(sa_column=Column(ARRAY(PG_UUID(as_uuid=True)), nullable=False))
-    asked_by: UUID | None = Field(default=None, sa_column=uuid_column(nullable=True))
+    # Who asked.
+    user_id: UUID | None = Field(default=None, sa_column=uuid_column(nullable=True))
     query: str = Field(sa_column=Column(Text, nullable=False))
     model_id: int | None = Field(default=None, sa_column=Column(SmallInteger, nullable=True))
     legs: str = Field(max_length=8)

@@ -48,24 +48,20 @@ hit as materialized (
   from query_term join chunk_term t using (lexeme)
   where t.client_id = $1 and t.bot_id = $2),
 idf as (
-  select lexeme, ln(1 + (greatest(n - count(*), 0) + 0.5) / (count(*) + 0.5)) as w
+  select lexeme, ln(1 + (greatest(n - count(*), 0) + 0.5::float8) / (count(*) + 0.5::float8)) as w
   from hit, stats group by lexeme, n),
 lex as (
   select h.chunk_id,
-    sum(idf.w * h.tf * 2.2 / (h.tf + 1.2 * (0.25 + 0.75 * h.n_terms / s.avg_terms))) as score
+    sum(idf.w * h.tf * 2.2::float8 / (h.tf + 1.2::float8
+      * (0.25::float8 + 0.75::float8 * h.n_terms / s.avg_terms))) as score
   from hit h join idf using (lexeme) cross join stats s
   group by h.chunk_id order by score desc, h.chunk_id limit {lexical})
 """
-_WORDS: Final = (
-    _LEX.format(lexical=LEXICAL)
-    + """
+_ALONE: Final = """
 select chunk_id, 0::float8 as cosine, score as bm25, (select max(w) from idf) as rarest from lex
-"""  # noqa: S608 - of our own pieces
-)
+"""
 # The best part speaks for its chunk.
-_BOTH: Final = (
-    _LEX
-    + """
+_MERGED: Final = """
 , nearest as materialized (
   select chunk_id, {distance} as d from chunk_part
   where client_id = $1 and bot_id = $2 and model_id = $6
@@ -75,8 +71,9 @@ select coalesce(lex.chunk_id, sem.chunk_id) as chunk_id,
   greatest(coalesce(sem.score, 0), 0)::float8 as cosine, coalesce(lex.score, 0) as bm25,
   (select max(w) from idf) as rarest
 from lex full join sem using (chunk_id)
-"""  # noqa: S608 - of our own pieces
-)
+"""
+_WORDS: Final = _LEX.format(lexical=LEXICAL) + _ALONE
+_BOTH: Final = _LEX + _MERGED
 _CHUNKS: Final = """
 select c.id, c.document_id, c.bot_id, d.indexed_version, d.title, d.url, c.char_start, c.char_end,
   c.page_start, c.page_end, c.heading, c.body
@@ -89,7 +86,7 @@ select c.id from chunk c join document d on d.client_id = c.client_id and d.id =
 where c.client_id = $1 and c.id = any ($2::uuid[]) and d.deleted_at is null
 """
 _KEEP: Final = """
-insert into retrieval (id, client_id, bot_ids, asked_by, query, model_id, legs, weight, top,
+insert into retrieval (id, client_id, bot_ids, user_id, query, model_id, legs, weight, top,
   candidates, timings)
 values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10::jsonb, $11::jsonb)
 """

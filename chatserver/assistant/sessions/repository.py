@@ -19,6 +19,7 @@ from member m join room r on r.id = m.room_id join app_user u on u.id = m.user_i
 where m.client_id = :client and r.client_id = :client and r.type = 'assistant'
   and r.deleted_at is null and m.role = 'owner'
 """
+_OWNED: Final = " and (cast(:owner as uuid) is null or m.user_id = :owner)"
 # Within one person's sessions; `position` finds the words as they are, without patterns.
 _FOUND: Final = """
   and (cast(:q as text) is null or position(lower(:q) in lower(coalesce(r.title, ''))) > 0
@@ -30,8 +31,9 @@ select r.id as session_id, r.title as session_title, x.id as message_id, x.seq, 
   x.content as text, x.created_at
 from member m join room r on r.id = m.room_id join message x on x.room_id = r.id and x.seq > 0
 where m.client_id = :client and r.client_id = :client and r.type = 'assistant'
-  and r.deleted_at is null and m.role = 'owner' and m.user_id = :owner
-  and x.deleted_at is null and position(lower(:q) in lower(x.content)) > 0
+  and r.deleted_at is null and m.role = 'owner'
+  and (cast(:owner as uuid) is null or m.user_id = :owner) and x.deleted_at is null
+  and position(lower(:q) in lower(x.content)) > 0
 """
 
 
@@ -59,21 +61,18 @@ class SessionRepository:
         """Find a session; of one person, or whosever it is."""
         await self._session.flush()
         found = await self._session.execute(
-            text(
-                _SESSION + " and r.id = :room and (cast(:owner as uuid) is null"
-                " or m.user_id = :owner)"
-            ),
+            text(_SESSION + _OWNED + " and r.id = :room"),
             {"client": client_id, "room": room_id, "owner": owner},
         )
         row = found.mappings().first()
         return None if row is None else SessionRow(**row)
 
     async def page(
-        self, client_id: UUID, owner: UUID, *, q: str | None, offset: int, limit: int
+        self, client_id: UUID, owner: UUID | None, *, q: str | None, offset: int, limit: int
     ) -> tuple[list[SessionRow], int]:
-        """Read a person's sessions, favourites first, and how many there are."""
+        """Read one person's sessions or everybody's, favourites first, and how many there are."""
         values = {"client": client_id, "owner": owner, "q": q, "offset": offset, "limit": limit}
-        where = _SESSION + " and m.user_id = :owner" + _FOUND
+        where = _SESSION + _OWNED + _FOUND
         found = await self._session.execute(
             text(
                 where + " order by m.is_favorite desc, r.last_activity_at desc, r.id"
@@ -84,7 +83,7 @@ class SessionRepository:
         return [SessionRow(**row) for row in found.mappings()], await self._count(where, values)
 
     async def search(
-        self, client_id: UUID, owner: UUID, *, q: str, offset: int, limit: int
+        self, client_id: UUID, owner: UUID | None, *, q: str, offset: int, limit: int
     ) -> tuple[list[dict[str, Any]], int]:
         """Find messages of a person's sessions that hold these words, the latest first."""
         values = {"client": client_id, "owner": owner, "q": q, "offset": offset, "limit": limit}

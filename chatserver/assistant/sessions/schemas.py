@@ -35,7 +35,10 @@ class SessionPath(Request):
 
 
 class ListSessions(PageRequest):
-    """Favourites first, then the liveliest; `q` stands in the title or in a message."""
+    """Favourites first, then the liveliest; `q` stands in the title or in a message.
+
+    A master key sees all sessions, or those of `user_id`.
+    """
 
     user_id: ExternalId | None = None
     q: Words | None = None
@@ -43,7 +46,7 @@ class ListSessions(PageRequest):
 
 class SearchSessions(PageRequest):
     user_id: ExternalId | None = None
-    q: Words
+    q: Words | None = None
 
 
 class UpdateSession(SessionPath):

@@ -8,8 +8,9 @@ import orjson
 
 from chatserver.assistant.bots.models import Bot, RoomBot
 from chatserver.assistant.generation.errors import AnswerNotFoundError
+from chatserver.assistant.generation.saying import Told
 from chatserver.assistant.generation.schemas import AnswerRef, AnswerState, Ask
-from chatserver.assistant.generation.service import GenerationService, Told
+from chatserver.assistant.generation.service import GenerationService
 from chatserver.assistant.sessions.errors import SessionNotFoundError
 from chatserver.assistant.sessions.repository import SessionRepository, SessionRow
 from chatserver.assistant.sessions.schemas import (
@@ -103,10 +104,9 @@ class SessionService:
         return shown(await self._row(owner, made.id))
 
     async def find_page(self, principal: Principal, command: ListSessions) -> Page[SessionOut]:
-        owner = await self._owner(principal, command.user_id)
         rows, counted = await self._sessions.page(
-            owner.client_id,
-            owner.user_id,
+            principal.client_id,
+            await self._of(principal, command.user_id),
             q=command.q,
             offset=command.offset,
             limit=command.size,
@@ -114,10 +114,11 @@ class SessionService:
         return Page[SessionOut].of([shown(row) for row in rows], command, counted)
 
     async def search(self, principal: Principal, command: SearchSessions) -> Page[FoundMessage]:
-        owner = await self._owner(principal, command.user_id)
+        if command.q is None:
+            return Page[FoundMessage].of([], command, 0)
         rows, counted = await self._sessions.search(
-            owner.client_id,
-            owner.user_id,
+            principal.client_id,
+            await self._of(principal, command.user_id),
             q=command.q,
             offset=command.offset,
             limit=command.size,
@@ -251,6 +252,12 @@ class SessionService:
         if command.session.is_favorite:
             await self.update(owner, UpdateSession(session_id=made.id, is_favorite=True))
         return ImportedSession(**shown(await self._row(owner, made.id)).model_dump(), imported=True)
+
+    async def _of(self, principal: Principal, user_id: str | None) -> UUID | None:
+        """Tell whose sessions are looked at; None: everybody's, for the application."""
+        if not principal.is_user and user_id is None:
+            return None
+        return (await self._owner(principal, user_id)).user_id
 
     async def _owner(self, principal: Principal, user_id: str | None) -> Principal:
         if principal.is_user:

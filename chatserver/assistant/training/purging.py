@@ -19,7 +19,9 @@ update document set deleted_at = clock_timestamp()
 where client_id = :client and bot_id = :bot and deleted_at is null
 """)
 _DELETED: Final = text("""
-select id, bot_id, storage_key from document
+-- A file of the dashboard is the dashboard's own.
+select id, bot_id, case when origin = 'local' or kind <> 'file' then storage_key end as storage_key
+from document
 where client_id = :client and deleted_at is not null
   and (id = cast(:document as uuid) or bot_id = cast(:bot as uuid))
 order by id limit :slice

@@ -11,6 +11,7 @@ from sqlmodel import col
 
 from chatserver.assistant.embedding.schemas import Known, Vectors, written
 from chatserver.assistant.training.models import TrainingJob
+from chatserver.assistant.training.policies import NewChunk
 from chatserver.kernel.paging import EXACT_TOTAL
 
 # A statement that writes so many postings stays far below its timeout.
@@ -110,30 +111,6 @@ update bot_index set n_chunks = n_chunks + :chunks, n_terms = n_terms + :terms,
     else configs || cast(:config as text) end
 where client_id = :client and bot_id = :bot returning model_id
 """)
-
-
-@dataclass(frozen=True, slots=True)
-class NewPart:
-    start: int
-    end: int
-    header: str
-    sha256: bytes
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewChunk:
-    """A passage to be written. `searchable` is its text as the postings are made of it."""
-
-    id: UUID
-    ord: int
-    start: int
-    end: int
-    pages: tuple[int, int] | None
-    heading: str
-    text: str
-    searchable: str
-    sha256: bytes
-    parts: tuple[NewPart, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,6 @@ What costs is embedding: each vector is kept as it comes, and whoever takes over
 missing. Everything else is done again. A search sees the old passages, then the new ones.
 """
 
-import hashlib
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -17,20 +16,17 @@ from chatserver.assistant.documents.models import Document
 from chatserver.assistant.documents.repository import DocumentRepository
 from chatserver.assistant.documents.service import DocumentService
 from chatserver.assistant.embedding.schemas import Known, Vectors
-from chatserver.assistant.reading.language import searchable
 from chatserver.assistant.reading.process import ReadChunk, ReadDocument, read_document
 from chatserver.assistant.reading.shapes import Refused
 from chatserver.assistant.training.models import TrainingJob
+from chatserver.assistant.training.policies import NewChunk, cut, matched
 from chatserver.assistant.training.repository import (
     IndexRepository,
-    NewChunk,
-    NewPart,
     Source,
     TrainingJobRepository,
 )
 from chatserver.infra.storage import ObjectMissingError, ObjectStore
 from chatserver.infra.unit_of_work import UnitOfWork
-from chatserver.kernel.ids import uuid7
 from chatserver.kernel.opening import Open
 
 # Between two writes of vectors, and between two signs of progress.
@@ -125,7 +121,7 @@ class Trainer:
             return
         try:
             found = await self._read(work)
-            chunks = _cut(found)
+            chunks = cut(found)
             await self._index(work, found, chunks)
         except Refused as refused:
             await self._fail(work, refused.reason)
@@ -255,7 +251,7 @@ class Trainer:
             document = await self._locked(opened, work)
             index = IndexRepository(opened.session)
             old = await index.old_chunks(source, model)
-            kept, new = _matched(old, chunks)
+            kept, new = matched(old, chunks)
             gone = [each for each in old if each.id not in kept]
             await index.remove(source, [each.id for each in gone])
             await index.move(source, kept)
@@ -355,55 +351,3 @@ def _progress(step: str, done: int, total: int) -> dict[str, Any]:
 def _name(document: Document) -> str:
     # A text has a title that may look like a file's name.
     return "text.txt" if document.kind == "text" else document.name
-
-
-def _cut(found: ReadDocument) -> list[tuple[NewChunk, ReadChunk]]:
-    return [(_chunk(number, read, found.config), read) for number, read in enumerate(found.chunks)]
-
-
-def _chunk(number: int, read: ReadChunk, config: str) -> NewChunk:
-    parts = tuple(
-        NewPart(
-            part.start,
-            part.end,
-            part.header,
-            hashlib.sha256(read.embedded(part).encode()).digest(),
-        )
-        for part in read.parts
-    )
-    # All that a search stands on: the same hash, the same postings and vectors.
-    whole = hashlib.sha256(f"{config}\0{read.heading}\0{read.text}".encode())
-    for part in parts:
-        whole.update(part.sha256)
-    return NewChunk(
-        id=uuid7(),
-        ord=number,
-        start=read.start,
-        end=read.end,
-        pages=read.pages,
-        heading=read.heading,
-        text=read.text,
-        searchable=searchable(f"{read.heading}\n{read.text}"),
-        sha256=whole.digest(),
-        parts=parts,
-    )
-
-
-def _matched(
-    old: Sequence[Any], chunks: Sequence[NewChunk]
-) -> tuple[dict[UUID, NewChunk], list[NewChunk]]:
-    """Find the passages that are there already; each is taken once."""
-    known: dict[bytes, list[UUID]] = {}
-    for each in reversed(old):
-        # Without vectors of this model it is written anew.
-        if each.n_parts:
-            known.setdefault(bytes(each.sha256), []).append(each.id)
-    kept: dict[UUID, NewChunk] = {}
-    new: list[NewChunk] = []
-    for chunk in chunks:
-        same = known.get(chunk.sha256)
-        if same:
-            kept[same.pop()] = chunk
-        else:
-            new.append(chunk)
-    return kept, new

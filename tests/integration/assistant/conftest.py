@@ -39,6 +39,8 @@ class Scene:
 
 
 async def scene_of(studio: Studio, *, kind: str = "assistant", **bot: Any) -> Scene:
+    """Make a client with its people; what other tests left undone is forgotten."""
+    await studio.talk.run("delete from job")
     master = await studio.talk.client(f"c-{secrets.token_hex(4)}")
     alice, bob = await studio.talk.users(master, "alice", "bob")
     made = await studio.bot(master, **bot)

@@ -11,7 +11,8 @@ from sqlalchemy import text
 
 from chatserver.infra import jobs
 from chatserver.infra.job_kinds import WRITE_ANSWER
-from tests.integration.assistant.conftest import Scene
+from chatserver.privacy.schemas import PersonPath
+from tests.integration.assistant.conftest import Scene, scene_of
 from tests.support.answers import Studio
 from tests.support.language_model import ANSWER, LanguageModelServer
 from tests.support.nodes import eventually
@@ -315,3 +316,55 @@ async def test_ten_readers_who_join_at_random_moments_end_with_the_stored_text(
     texts = await asyncio.gather(*(read() for _ in range(10)))
     final = await scene.studio.ended(scene.alice, asked.message_id)
     assert set(texts) == {final["content"]} == {ANSWER}
+
+
+async def test_a_deleted_answer_is_written_no_further(
+    assistant_database: Database, provider: LanguageModelServer
+) -> None:
+    provider.modes.append("hold:20")
+    studio = Studio(assistant_database, openai_base_url=provider.url)
+    await studio.start()
+    try:
+        scene = await scene_of(studio)
+        await studio.work()
+        asked = await studio.ask(scene.alice, scene.room)
+        await eventually(lambda: studio.heard.of(asked.message_id))
+        await studio.talk.run(
+            "update message set deleted_at = clock_timestamp(), content = '',"
+            " partial_content = null where id = $1",
+            asked.message_id,
+        )
+        final = await studio.ended(scene.alice, asked.message_id)
+        assert final["status"] == "cancelled"
+        assert (final["content"], final["partial_content"], final["context"]) == ("", None, None)
+        assert studio.updates(scene.room) == []
+        said = await studio.catch_up(scene.alice, asked.message_id)
+        assert (said.text, said.sources) == ("", None)
+    finally:
+        await studio.stop()
+
+
+async def test_an_erased_person_s_answers_go_too_even_while_they_are_written(
+    scene: Scene, provider: LanguageModelServer
+) -> None:
+    provider.modes.extend(["stream", "hold:20"])
+    await scene.studio.work()
+    first = await scene.studio.ask(scene.alice, scene.room, "My name is Alice Canary. When?")
+    await scene.studio.ended(scene.alice, first.message_id)
+    second = await scene.studio.ask(scene.alice, scene.room, "Alice Canary again?")
+    await eventually(lambda: scene.studio.heard.of(second.message_id))
+    container = scene.studio.talk.container
+    async with container.open_privacy() as privacy:
+        asked = await privacy.erase(scene.master, PersonPath(external_id="alice"))
+    await container.eraser.erase(asked.id)
+    provider.gate.set()
+    await asyncio.sleep(1.2)
+    for message_id in (first.message_id, second.message_id):
+        message = await scene.studio.message(scene.bob, message_id)
+        assert message["status"] not in {"pending", "in_progress"}
+        assert (message["content"], message["partial_content"]) == ("", None)
+        assert message["context"] is None
+    rows = await scene.studio.talk.rows(
+        "select asked_by, sources from generation where room_id = $1", scene.room
+    )
+    assert rows == [{"asked_by": None, "sources": None}] * 2

@@ -7,8 +7,8 @@ import pytest
 from openapi_spec_validator import validate
 from typer.testing import CliRunner
 
-from chatserver.cli.reference import pages
 from chatserver.cli.program import program
+from chatserver.cli.reference import pages
 from chatserver.operations import build_registry
 from chatserver.transport.documents.catalogue import every_error
 from chatserver.transport.http import PREFIX

@@ -10,6 +10,7 @@ OF_NOBODY = {
     "client_key",
     "client_usage",
     "cluster_generation",
+    "ai_usage",
     "erasure_room",
     "inbound_refusal",
     "inbound_secret",
@@ -41,10 +42,28 @@ GONE_WITH = {"file", "message_file", "message_search"}
 DELETED = {
     *("in_app_notification", "preference", "push_device"),
     *("app_user", "departure", "key_family", "key_retired", "member"),
+    # What a bot is and knows is the application's own, whoever handed it in.
+    *("bot", "bot_index", "chunk", "chunk_part", "chunk_term", "embedding_model", "room_bot"),
+    *("staged_part", "training_job"),
+}
+# The rows of a person: gone with the erasure.
+DELETED = {
+    *("app_user", "bot_user", "departure", "key_family", "key_retired", "member", "retrieval"),
 }
 # Columns that hold nothing of a person, in rows that stay: places, times, kinds.
 KEPT = {
+    "generation": {
+        *("message_id", "client_id", "room_id", "bot_id", "question_id", "status", "generation"),
+        *("attempt", "partial_index", "is_weak", "retrieval_id", "cancel_requested_at"),
+        *("error_code", "created_at", "started_at", "ended_at"),
+    },
     "audit": {"id", "client_id", "at", "action"},
+    "document": {
+        *("id", "client_id", "bot_id", "kind", "origin", "name", "title", "url", "etag"),
+        *("media_type", "size", "sha256", "storage_key", "status", "reason", "progress"),
+        *("version", "indexed_version", "pages", "characters", "chunks", "parts"),
+        *("created_at", "updated_at", "indexed_at", "deleted_at"),
+    },
     "erasure": {
         # The proof itself, with the external id that it is about.
         *("id", "client_id", "user_id", "external_id", "state", "requested_by", "requested_at"),
@@ -110,7 +129,10 @@ KEPT = {
 # Columns that are overwritten or cleared; tests/integration/privacy/test_erasing.py looks that
 # nothing of the person is left in any of them.
 SCRUBBED = {
+    "generation": {"asked_by", "sources"},
     "audit": {"actor", "subject", "address", "details"},
+    # By its foreign key, with the person's row.
+    "document": {"uploaded_by"},
     "idempotency": {"answer"},
     "inbound_effect": {"arguments", "result", "error", "state"},
     "inbound_event": {"body", "headers", "error"},
