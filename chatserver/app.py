@@ -24,10 +24,10 @@ from chatserver.infra.token_buckets import Level
 from chatserver.kernel.clock import utc_now
 from chatserver.kernel.errors import DomainError, UnavailableError
 from chatserver.kernel.principal import Principal
-from chatserver.operations import NAMESPACE_SCOPES, NAMESPACES, build_registry
 from chatserver.notifications.consent.door import UnsubscribeDoor
 from chatserver.notifications.inbox.events import INBOX_FACTS
 from chatserver.notifications.inbox.sockets import NAMESPACE as NOTIFICATIONS
+from chatserver.operations import NAMESPACE_SCOPES, NAMESPACES, build_registry
 from chatserver.realtime.census import EXCHANGE_S, Caps, Census
 from chatserver.realtime.engine import Realtime
 from chatserver.realtime.hub import Views
@@ -71,7 +71,7 @@ EXPIRE_S: Final = 2.0
 AGAIN_S: Final = 1.0
 # What a client may rely on; more of it comes with later versions.
 FEATURES: Final = {
-    **{"recovery": True, "rotation": True, "typing": True, "presence": True},
+    "recovery": True, "rotation": True, "typing": True, "presence": True,
     "assistant": True,
 }
 

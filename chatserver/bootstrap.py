@@ -57,21 +57,19 @@ from chatserver.users.models import User
 from chatserver.users.repository import UserLookup, UserRepository
 from chatserver.users.service import UserService
 from chatserver.webhooks.sources.parts import Parts
+from chatserver.wiring.answers import AnswerWiring
 from chatserver.wiring.chat import Conversation
 from chatserver.wiring.core import Core
+from chatserver.wiring.documents import DocumentsParts
 from chatserver.wiring.files import FilesParts
 from chatserver.wiring.helpdesk import Helpdesk
 from chatserver.wiring.moderation import Moderation
-from chatserver.wiring.search import SearchParts
 from chatserver.wiring.notifications import Notifications
 from chatserver.wiring.providers import Providers
+from chatserver.wiring.search import SearchParts
 from chatserver.wiring.sending import Sending
 from chatserver.wiring.sources import Forwarder, Sources
 from chatserver.wiring.webhooks import Webhooks
-from chatserver.wiring.answers import AnswerWiring
-from chatserver.wiring.core import Core
-from chatserver.wiring.documents import DocumentsParts
-from chatserver.wiring.storage import open_store
 
 # Longer than an operation may take (registry: 4 s).
 ERASE_AFTER_S: Final = 5.0
@@ -183,7 +181,7 @@ class Container(Core):
             parts=Parts(forward=Forwarder(self.webhooks)),
         )
         self.documents = DocumentsParts(
-            self, rooms=self._rooms, users=self._users, store=open_store(settings)
+            self, rooms=self._rooms, users=self._users, store=self.files.store
         )
         self.assistant = AnswerWiring(
             self,

@@ -28,18 +28,18 @@ from chatserver.infra.quotas import ClientUsage
 from chatserver.invites.models import Invite
 from chatserver.kernel.tables import METADATA
 from chatserver.moderation.models import Flag, ModerationRule
-from chatserver.search.models import MessageSearch, SearchProgress
 from chatserver.notifications.consent.models import Preference, Suppression
 from chatserver.notifications.devices.models import PushDevice
 from chatserver.notifications.inbox.models import InAppNotification
-from chatserver.privacy.models import Erasure, ErasureRoom
 from chatserver.notifications.requests.models import (
     Notification,
     NotificationContent,
     NotificationDelivery,
 )
+from chatserver.privacy.models import Erasure, ErasureRoom
 from chatserver.providers.models import Provider
 from chatserver.rooms.models import Departure, Member, Room
+from chatserver.search.models import MessageSearch, SearchProgress
 from chatserver.users.models import User
 from chatserver.webhooks.endpoints.models import Endpoint, EndpointSecret, Event, EventNumber
 from chatserver.webhooks.sources.models import (
@@ -52,8 +52,8 @@ from chatserver.webhooks.sources.models import (
 
 __all__ = [
     "METADATA",
-    "Attempt",
     "AiUsage",
+    "Attempt",
     "AuditRow",
     "Bot",
     "BotIndex",
@@ -68,6 +68,8 @@ __all__ = [
     "DayCount",
     "Delivery",
     "Departure",
+    "Document",
+    "EmbeddingModel",
     "Endpoint",
     "EndpointSecret",
     "Erasure",
@@ -75,10 +77,6 @@ __all__ = [
     "Event",
     "EventNumber",
     "Flag",
-    "Document",
-    "EmbeddingModel",
-    "Erasure",
-    "ErasureRoom",
     "Generation",
     "IdempotencyRecord",
     "InAppNotification",
@@ -96,24 +94,24 @@ __all__ = [
     "MessageFile",
     "MessageSearch",
     "ModerationRule",
-    "ObjectRemoval",
-    "Receipt",
     "Notification",
     "NotificationContent",
     "NotificationDelivery",
+    "ObjectRemoval",
     "OutboxRow",
     "Preference",
     "Provider",
     "PushDevice",
+    "Receipt",
     "RetiredKey",
     "Room",
     "RoomBot",
     "RoomEvent",
     "SearchProgress",
-    "StoredFile",
-    "Target",
     "StagedPart",
-    "TrainingJob",
+    "StoredFile",
     "Suppression",
+    "Target",
+    "TrainingJob",
     "User",
 ]

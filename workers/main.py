@@ -17,20 +17,20 @@ from chatserver.infra.jobs import Doorbell
 from chatserver.reactions import LATER
 from chatserver.settings import Settings, SettingsError, load
 from chatserver.webhooks.endpoints.models import CHANNEL
-from workers.deliveries import Lane
-from workers.files import FileJobs
 from workers.assistant import AnswerJobs
 from workers.condition import Condition
+from workers.deliveries import Lane
 from workers.documents import DocumentJobs
+from workers.files import FileJobs
 from workers.notifications import NotificationLanes
 from workers.privacy import PrivacyJobs
 from workers.records import RecordJobs
 from workers.rooms import RoomJobs
 from workers.runtime import Worker, run
 from workers.scheduler import Scheduler
+from workers.search import SearchJobs
 from workers.sources import SourceJobs
 from workers.webhooks import WebhookJobs
-from workers.search import SearchJobs
 
 INDEX_EVERY_S: Final = 60.0
 

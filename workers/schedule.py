@@ -8,9 +8,9 @@ from typing import Final
 from chatserver.infra.job_kinds import (
     DEACTIVATE_ROOMS,
     RETAIN,
+    SETTLE_DOCUMENTS,
     SWEEP_FILES,
     TRIM_DELIVERIES,
-    SETTLE_DOCUMENTS,
     TRIM_RECORDS,
     JobKind,
 )

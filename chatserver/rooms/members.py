@@ -18,6 +18,7 @@ from chatserver.rooms.errors import (
     RoomBannedError,
     RoomDeactivatedError,
     RoomFullError,
+    RoomNotFoundError,
 )
 from chatserver.rooms.events import actor_of, member_fact
 from chatserver.rooms.models import Member, Room

@@ -214,7 +214,9 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    before = op.get_context().environment_context.script.get_revision("0020").module.CHAT_STORE
+    environment = op.get_context().environment_context
+    assert environment is not None  # noqa: S101 - migrations/env.py has made it
+    before = environment.script.get_revision("0020").module.CHAT_STORE
     op.execute(f"drop function {_SIGNATURE}")
     op.execute(before)
     op.execute(f"revoke all on function {_BEFORE} from public")

@@ -194,7 +194,6 @@ WHO: dict[str, str] = {
     "session.resume": "M assistant:use",
     "session.search": "M assistant:use",
     "session.update": "M assistant:use",
-    "sync": "chat:read",
     "training.delete": "M",
     "training.get": "M",
     "training.list": "M",

@@ -18,8 +18,8 @@ from chatserver.operations import NAMESPACES, build_registry
 from chatserver.transport.registry import Operation, Route
 from tests.support.clients import CHAT, ROOMS, PythonDevice, RawSocket, RefusedError
 from tests.support.everything import rows_with
-from tests.support.issuer import own_issuer
 from tests.support.inbox import put_in_inbox
+from tests.support.issuer import own_issuer
 from tests.support.nodes import Cluster, Node
 from tests.support.scene import Scene, on_stage
 from tests.support.tenants import (
@@ -36,8 +36,8 @@ from tests.support.tenants import (
     refusal_of,
     without,
 )
-from tests.support.vendors import BASIC_SOURCE, Vendor
 from tests.support.uploads import upload
+from tests.support.vendors import BASIC_SOURCE, Vendor
 
 REGISTRY = build_registry()
 MALFORMED = "not an id!"

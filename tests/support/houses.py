@@ -3,8 +3,8 @@
 from typing import Any, Final
 
 from tests.support.scene import Scene
-from tests.support.vendors import BASIC_SOURCE, Vendor
 from tests.support.uploads import upload
+from tests.support.vendors import BASIC_SOURCE, Vendor
 
 UNKNOWN_ID: Final = "018f0000-0000-7000-8000-0123456789ab"
 UNKNOWN: Final = {

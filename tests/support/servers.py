@@ -41,7 +41,6 @@ class Database:
     migrator_url: str
     app_url: str
     redis_url: str
-    files_dir: str
     secrets: DevSecrets
     # Where files go; empty: wherever the settings say.
     files_dir: str = ""
@@ -53,7 +52,6 @@ class Database:
             "DATABASE_URL": self.app_url,
             "MIGRATOR_DATABASE_URL": self.migrator_url,
             "REDIS_URL": self.redis_url,
-            "FILES_DIR": self.files_dir,
             "QUEUE_REDIS_URL": self.redis_url,
             "OPERATOR_KEY": self.secrets.operator_key,
             "KEY_PEPPER": self.secrets.key_pepper,

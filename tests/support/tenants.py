@@ -18,8 +18,8 @@ import orjson
 from chatserver.transport.registry import Route
 from tests.support.clients import CHAT, Answer, Api, Device
 from tests.support.issuer import own_issuer
-from tests.support.vendors import BASIC_SOURCE, Vendor
 from tests.support.uploads import upload
+from tests.support.vendors import BASIC_SOURCE, Vendor
 
 Payload = dict[str, Any]
 
@@ -76,10 +76,8 @@ class Ref(StrEnum):
 
 R = Ref
 # External ids are each client's own: the same name elsewhere is another person, or another room.
-PER_CLIENT: Final = frozenset({R.NEW_USER, R.NEW_ROOM_NAME})
 PEOPLE: Final = frozenset({R.PERSON, R.MEMBER, R.BANNED})
 PER_CLIENT: Final = frozenset({R.NEW_USER, R.NEW_ROOM_NAME, R.NEW_SLUG})
-PEOPLE: Final = frozenset({R.PERSON, R.MEMBER})
 MEMBER: Final = {"room_id": R.ROOM, "user_id": R.PERSON}
 PROVIDER: Final = {"channel": "webhook", "kind": "standard", "name": "x", "config": {}}
 # An address that is public without being asked for; nothing is sent where no worker runs.
@@ -260,7 +258,6 @@ PROBES: Final[dict[str, Payload]] = {
     "session.resume": {"session_id": R.ASKED_SESSION},
     "session.search": {"user_id": R.USER, "q": "x"},
     "session.update": {"session_id": R.SESSION, "title": "x"},
-    "sync": {"cursor": R.CURSOR, "rooms": {R.ROOM: {"epoch": "1.1", "seq": 0}}},
     "training.delete": {"source_id": R.DOCUMENT},
     "training.get": {"job_id": R.TRAINING_JOB},
     "training.list": {"source_id": R.DOCUMENT},
@@ -433,8 +430,8 @@ class Party:
     async def _flag(self) -> str:
         message = await self._message()
         (await self.master.post(f"/messages/{message}/flag", {})).ok()
-        query = {"room_id": self._last_room}
-        listed = (await self.master.get("/moderation/flags", query)).ok()["items"]
+        flags = await self.master.get("/moderation/flags", room_id=self._last_room)
+        listed = flags.ok()["items"]
         made: str = listed[-1]["id"]
         return made
 

@@ -149,9 +149,7 @@ SCRUBBED = {
     "invite": {"created_by"},
     "flag": {"source", "flagged_by", "reason", "resolved_by"},
     "delivery_attempt": {"response"},
-    "outbox": {"data", "actor_id"},
     "webhook_event": {"actor_id", "data"},
-    "room": {"created_by"},
     "room_event": {"actor_id", "data"},
 }
 

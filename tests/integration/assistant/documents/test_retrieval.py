@@ -144,7 +144,7 @@ def _path(bot_id: UUID) -> BotPath:
 
 async def plan_of(library: Library, standing: Standing) -> str:
     (vector,) = await library.vectors.embed(["kettle"])
-    pool = await library.parts.searches._pool.open()
+    pool = library.parts.searches._pool
     async with pool.acquire() as connection, connection.transaction():
         # Of a table with a row the planner would scan whatever indexes there are.
         for setting in ("enable_seqscan", "enable_sort"):
