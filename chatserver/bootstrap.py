@@ -55,9 +55,9 @@ from chatserver.users.service import UserService
 from chatserver.wiring.chat import Conversation
 from chatserver.wiring.core import Core
 from chatserver.wiring.files import FilesParts
-from chatserver.wiring.search import SearchParts
 from chatserver.wiring.helpdesk import Helpdesk
 from chatserver.wiring.moderation import Moderation
+from chatserver.wiring.search import SearchParts
 
 # Longer than an operation may take (registry: 4 s).
 ERASE_AFTER_S: Final = 5.0

@@ -286,7 +286,7 @@ class Party:
         message = await self._message()
         (await self.master.post(f"/messages/{message}/flag", {})).ok()
         query = {"room_id": self._last_room}
-        listed = (await self.master.get("/moderation/flags", query)).ok()["items"]
+        listed = (await self.master.get("/moderation/flags", **query)).ok()["items"]
         made: str = listed[-1]["id"]
         return made
 
