@@ -71,7 +71,10 @@ EXPIRE_S: Final = 2.0
 AGAIN_S: Final = 1.0
 # What a client may rely on; more of it comes with later versions.
 FEATURES: Final = {
-    "recovery": True, "rotation": True, "typing": True, "presence": True,
+    "recovery": True,
+    "rotation": True,
+    "typing": True,
+    "presence": True,
     "assistant": True,
 }
 

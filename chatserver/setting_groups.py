@@ -1,9 +1,9 @@
 """Settings in groups, each beside what it is about; `settings.py` reads them all."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 
 class Limits(BaseModel):
@@ -139,6 +139,13 @@ class StorageSettings(BaseModel):
     files_dir: Path = Path("data/files")
     file_bytes: Annotated[int, Field(ge=1, le=5 * 2**30)] = 100 * 2**20
     file_keep_unattached_days: Annotated[float, Field(gt=0, le=3650)] = 7
+
+    @model_validator(mode="after")
+    def _has_a_key(self) -> Self:
+        if self.s3_bucket is not None and not (self.s3_access_key_id and self.s3_secret_access_key):
+            msg = "S3_BUCKET needs S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY"
+            raise ValueError(msg)
+        return self
 
 
 class EmbeddingSettings(BaseModel):

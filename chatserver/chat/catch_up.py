@@ -10,7 +10,8 @@ import orjson
 
 from chatserver.chat.errors import CursorInvalidError, EpochMismatchError, HistoryTruncatedError
 from chatserver.chat.pointers import SHARED_BY, SHARED_TYPES, PointerRepository
-from chatserver.chat.repository import ChatRepository, room_of
+from chatserver.chat.repository import ChatRepository
+from chatserver.chat.rows import room_of
 from chatserver.chat.schemas import (
     Events,
     JoinedRoom,

@@ -17,7 +17,7 @@ from chatserver.chat.errors import (
 from chatserver.chat.events import message_fact, pin_fact, reaction_fact
 from chatserver.chat.messages import MessageRepository
 from chatserver.chat.models import Message
-from chatserver.chat.repository import shaped
+from chatserver.chat.rows import shaped
 from chatserver.chat.schemas import (
     Changed,
     EditMessage,

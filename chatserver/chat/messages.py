@@ -9,7 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from chatserver.chat.models import Message
-from chatserver.chat.repository import MESSAGE, message_of
+from chatserver.chat.rows import MESSAGE, message_of
 
 _FIND: Final = text("select room_id from message where client_id = :client and id = :id")
 _ONE: Final = text(

@@ -1,6 +1,6 @@
 """Every query about messages and the log, on raw connections: no session, no transaction held."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
@@ -10,44 +10,20 @@ import asyncpg
 import orjson
 
 from chatserver.chat.events import Draft, LogEntry, Outcome, message_data
-from chatserver.chat.schemas import MessageOut, ReactionCount
+from chatserver.chat.rows import MESSAGE, ROOM, loaded, message_of, room_of, shaped
+from chatserver.chat.schemas import MessageOut
 from chatserver.infra.database import Database, OneSession, outages
-from chatserver.kernel.clock import rfc3339
 from chatserver.kernel.events import Actor, Committed, Effect
 from chatserver.realtime.ports import Changes, Seat, Subscriptions
-from chatserver.rooms.events import support_of
 
 _STORE: Final = (
     "select o_outcome, o_message_id, o_seq, o_msg_no, o_ts, o_epoch, o_woke_seq, o_later,"
     " o_thread_id, o_reply_count, o_wait_ms from chat_store("
     "$1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)"
 )
-# What `message_of` reads of a row of `message m`.
-MESSAGE: Final = """
-  m.id as m_id, m.seq as m_seq, m.msg_no as m_msg_no, m.sender as m_sender,
-  m.sender_id as m_sender_id, m.content as m_content, m.status as m_status,
-  m.partial_content as m_partial_content, m.error_message as m_error_message,
-  m.context as m_context, m.reply_to as m_reply_to, m.attachments as m_attachments,
-  m.mentions as m_mentions, m.details as m_details, m.pinned as m_pinned,
-  m.edited_at as m_edited_at, m.deleted_at as m_deleted_at, m.created_at as m_created_at,
-  m.client_msg_id as m_client_msg_id, m.room_id as m_room_id, m.reactions as m_reactions,
-  m.version as m_version, m.changed_seq as m_changed_seq, m.silent as m_silent,
-  m.thread_id as m_thread_id, m.reply_count as m_reply_count
-"""
-# For whoever writes messages of its own and tells of them as this feature does.
-_ROOM: Final = """
-  r.id as r_id, r.type as r_type, r.title as r_title, r.external_id as r_external_id,
-  r.history as r_history, r.details as r_details, r.is_active as r_is_active,
-  r.members_count as r_members_count, r.slow_mode_s as r_slow_mode_s, r.post_role as r_post_role,
-  r.archived_at as r_archived_at, r.created_by as r_created_by, r.epoch as r_epoch,
-  r.min_seq as r_min_seq, r.last_activity_at as r_last_activity_at,
-  r.deactivates_at as r_deactivates_at, r.deactivated_at as r_deactivated_at,
-  r.created_at as r_created_at, r.updated_at as r_updated_at,
-  r.assignee as r_assignee, r.closed_at as r_closed_at
-"""
 _ENTRIES: Final = f"""
 select e.client_id, e.room_id, e.seq, e.id, e.type, e.created_at, e.actor_type, e.actor_id, e.data,
-  e.effect, {_ROOM}, {MESSAGE},
+  e.effect, {ROOM}, {MESSAGE},
   (select t.reply_count from message t where t.id = m.thread_id) as m_thread_replies
 from room_event e join room r on r.id = e.room_id
 left join message m on m.id = coalesce(e.message_id, (e.data ->> 'message_id')::uuid)
@@ -62,7 +38,7 @@ UNREAD_MENTIONS: Final = """(select count(*) from (select distinct n.seq from me
     limit 1000) named)"""
 _ENTRIES_AT: Final = f"""
 select e.client_id, e.room_id, e.seq, e.id, e.type, e.created_at, e.actor_type, e.actor_id, e.data,
-  e.effect, {_ROOM}, {MESSAGE}
+  e.effect, {ROOM}, {MESSAGE}
 from unnest($1::uuid[], $2::bigint[]) as p(room_id, seq)
 join room_event e on e.room_id = p.room_id and e.seq = p.seq
 join room r on r.id = e.room_id left join message m on m.id = e.message_id
@@ -70,7 +46,7 @@ join room r on r.id = e.room_id left join message m on m.id = e.message_id
 
 _CHANGED: Final = f"""
 select statement_timestamp() as now, u.rooms_version,
-  {_ROOM}, r.last_seq as r_last_seq, r.msg_no as r_msg_no, x.role, x.joined_at, x.joined_seq,
+  {ROOM}, r.last_seq as r_last_seq, r.msg_no as r_msg_no, x.role, x.joined_at, x.joined_seq,
   x.min_seq, x.read_seq, x.read_msg_no, x.is_muted, x.is_favorite, x.notification_level,
   x.marked_unread,
   case when r.msg_no > x.read_msg_no then {UNREAD_MENTIONS} else 0 end as mentions
@@ -139,7 +115,7 @@ class ChatRepository:
     async def rooms(self, room_ids: Sequence[UUID], *, generation: int) -> dict[UUID, Any]:
         """Read rooms as they are now, deleted ones too, as `room.*` facts carry them."""
         rows = await self._fetch(
-            f"select {_ROOM} from room r where r.id = any ($1)",  # noqa: S608 - constants
+            f"select {ROOM} from room r where r.id = any ($1)",  # noqa: S608 - constants
             list(room_ids),
         )
         return {row["r_id"]: room_of(row, generation) for row in rows}
@@ -323,31 +299,16 @@ class ChatLog:
         return await self._repository.changes(within_s)
 
 
-def shaped(members: dict[str, Any]) -> MessageOut:
-    """Give a message that is known to have the right shape: no second validation on a hot path."""
-    reactions = [ReactionCount.model_construct(**each) for each in members["reactions"]]
-    return MessageOut.model_construct(**(members | {"reactions": reactions}))
-
-
 def _json(value: object) -> str:
     return orjson.dumps(value).decode()
 
 
-def _loaded(value: Any) -> Any:  # noqa: ANN401 - JSON
-    # Sessions give what is stored; raw connections its text. None of our columns holds a text.
-    return orjson.loads(value) if isinstance(value, str) else value
-
-
-def _time(value: datetime | None) -> str | None:
-    return None if value is None else rfc3339(value)
-
-
 def _entry(row: asyncpg.Record, generation: int) -> LogEntry:
     superseded = False
-    data = _loaded(row["data"])
+    data = loaded(row["data"])
     if data is not None:
         if row["type"] == "reaction.changed":
-            reactions = _loaded(row["m_reactions"]) or []
+            reactions = loaded(row["m_reactions"]) or []
             data["counts"] = {each["emoji"]: each["count"] for each in reactions}
     elif row["m_id"] is not None:
         is_new = row["type"] == "message.created"
@@ -367,70 +328,7 @@ def _entry(row: asyncpg.Record, generation: int) -> LogEntry:
         ts=row["created_at"],
         actor=Actor(row["actor_type"], row["actor_id"]),
         data=data,
-        effect=Effect.from_json(_loaded(row["effect"])),
+        effect=Effect.from_json(loaded(row["effect"])),
         client_msg_id=row["m_client_msg_id"] if row["type"] == "message.created" else None,
         superseded=superseded,
     )
-
-
-def message_of(
-    row: Mapping[Any, Any] | asyncpg.Record, *, with_context: bool = False
-) -> dict[str, Any]:
-    """Give a stored message as it stands on the wire; facts leave an AI's context out."""
-    context = _loaded(row["m_context"])
-    if context is not None and not with_context:
-        context = {"omitted": True}
-    return {
-        "id": str(row["m_id"]),
-        "room_id": str(row["m_room_id"]),
-        "seq": row["m_seq"],
-        "msg_no": row["m_msg_no"],
-        "sender": row["m_sender"],
-        "sender_id": row["m_sender_id"],
-        "content": row["m_content"],
-        "status": row["m_status"],
-        "partial_content": row["m_partial_content"],
-        "error_message": row["m_error_message"],
-        "context": context,
-        "reply_to": None if row["m_reply_to"] is None else str(row["m_reply_to"]),
-        "attachments": _loaded(row["m_attachments"]),
-        "mentions": _loaded(row["m_mentions"]),
-        "metadata": _loaded(row["m_details"]),
-        "reactions": _loaded(row["m_reactions"]),
-        "pinned": row["m_pinned"],
-        "version": row["m_version"],
-        "silent": row["m_silent"],
-        "thread_id": None if row["m_thread_id"] is None else str(row["m_thread_id"]),
-        "reply_count": row["m_reply_count"],
-        "edited_at": _time(row["m_edited_at"]),
-        "deleted_at": _time(row["m_deleted_at"]),
-        "created_at": rfc3339(row["m_created_at"]),
-        "client_msg_id": row["m_client_msg_id"],
-    }
-
-
-def room_of(row: asyncpg.Record, generation: int) -> dict[str, Any]:
-    """Give the room of a row as `room.*` facts carry it."""
-    support = support_of(row["r_type"], row["r_assignee"], _time(row["r_closed_at"]))
-    return {
-        "id": str(row["r_id"]),
-        "type": row["r_type"],
-        "title": row["r_title"],
-        "external_id": row["r_external_id"],
-        "history": row["r_history"],
-        "metadata": _loaded(row["r_details"]),
-        "is_active": row["r_is_active"],
-        "members_count": row["r_members_count"],
-        "slow_mode_s": row["r_slow_mode_s"],
-        "post_role": row["r_post_role"],
-        "archived_at": _time(row["r_archived_at"]),
-        "created_by": row["r_created_by"],
-        "epoch": f"{generation}.{row['r_epoch']}",
-        "min_seq": row["r_min_seq"],
-        "last_activity_at": rfc3339(row["r_last_activity_at"]),
-        "deactivates_at": _time(row["r_deactivates_at"]),
-        "deactivated_at": _time(row["r_deactivated_at"]),
-        "created_at": rfc3339(row["r_created_at"]),
-        "updated_at": rfc3339(row["r_updated_at"]),
-        **({} if support is None else {"support": support}),
-    }

@@ -11,7 +11,8 @@ import structlog
 from chatserver.chat import policies
 from chatserver.chat.errors import MessageNotFoundError, SlowModeError
 from chatserver.chat.events import Draft, Outcome, created, message_members
-from chatserver.chat.repository import ChatRepository, shaped
+from chatserver.chat.repository import ChatRepository
+from chatserver.chat.rows import shaped
 from chatserver.chat.schemas import (
     ListMessages,
     ListThread,
@@ -198,19 +199,28 @@ class ChatService:
         """
         _refuse_both_ends(command)
         found, room, me = await self.visible(principal, command.message_id)
+        thread_id, count = UUID(found["id"]), found["reply_count"]
         if found["thread_id"] is not None:
-            found, room, me = await self.visible(principal, UUID(found["thread_id"]))
+            thread_id = UUID(found["thread_id"])
+            root = await self._repository.message(principal.client_id, thread_id)
+            count = 0 if root is None else root["reply_count"]
+            # Where the beginning is gone, or not the caller's to read, the reply stands in for it.
+            if root is not None and root["seq"] >= room_policies.floor(room, me):
+                found = root
         replies = await self._repository.thread(
-            UUID(found["id"]),
+            thread_id,
             floor=room_policies.floor(room, me),
             after=command.after_seq,
             before=command.before_seq,
             limit=command.limit + 1,
         )
         page = await self._page(principal, replies, command, forward=command.before_seq is None)
-        [root] = await self._shown(principal, [found])
+        [first] = await self._shown(principal, [found])
         return Thread.model_construct(
-            message=root, items=page.items, has_more=page.has_more, count=found["reply_count"]
+            message=first,
+            items=page.items,
+            has_more=page.has_more,
+            count=max(count, len(page.items)),
         )
 
     async def visible(

@@ -145,6 +145,8 @@ class Retention(Request):
 KeyReuse: TypeAlias = Literal["revoke_family", "reject_and_alert"]
 REVOKE_FAMILY: Final = "revoke_family"
 REJECT_AND_ALERT: Final = "reject_and_alert"
+
+
 class Chat(Request):
     """Rules of the conversation; what isn't named has the server's default."""
 

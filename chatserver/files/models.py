@@ -47,7 +47,7 @@ class StoredFile(SQLModel, table=True):
     width: int | None = None
     height: int | None = None
     has_thumbnail: bool = False
-    # When the link to upload ends; once it is ready, when it goes unless a message carries it.
+    # When it goes: unless it is completed before, and then unless a message carries it.
     expires_at: datetime = Field(default=None, sa_column=time_column())
     created_at: datetime = Field(default=None, sa_column=time_column(default_now=True))
 

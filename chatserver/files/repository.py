@@ -43,6 +43,11 @@ returning id
 _THUMBNAIL: Final = text(
     "update file set has_thumbnail = true where id = :id and client_id = :client returning id"
 )
+_HOLD: Final = text("""
+update file set expires_at = clock_timestamp() + interval '1 day'
+where client_id = :client and id = any (:ids)
+  and expires_at < clock_timestamp() + interval '1 day'
+""")
 # What a message carries stays, however old; it is looked at again when the last message lets go.
 _KEEP: Final = text("""
 update file set expires_at = 'infinity' where id = any (array(
@@ -160,6 +165,10 @@ class FileRepository:
         """Note that there is a thumbnail; False: the file is gone."""
         noted = await self._session.execute(_THUMBNAIL, {"id": file.id, "client": file.client_id})
         return noted.first() is not None
+
+    async def hold(self, client_id: UUID, ids: Sequence[UUID]) -> None:
+        """Keep files from the janitor until the message that is to carry them is there."""
+        await self._session.execute(_HOLD, {"client": client_id, "ids": list(ids)})
 
     async def expire(self, limit: int) -> int:
         """Delete up to `limit` files that nobody completed or that no message carries."""

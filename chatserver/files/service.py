@@ -39,6 +39,8 @@ Later: TypeAlias = Callable[[FileRow], Awaitable[None]]
 Require: TypeAlias = Callable[[], Awaitable[None]]
 
 UPLOAD_LIFE: Final = timedelta(minutes=15)
+# An upload must begin before the link ends; over a slow line it may run on.
+UPLOAD_TAKES: Final = timedelta(hours=1)
 # What is checked while the caller waits; an operation has 4 s in all.
 INLINE_BYTES: Final = 8 * 2**20
 INLINE_S: Final = 2.5
@@ -95,7 +97,7 @@ class FileService:
             sha256=base64.b64decode(command.sha256),
         )
         async with self._open_files() as files:
-            await files.add(file, life=UPLOAD_LIFE)
+            await files.add(file, life=UPLOAD_LIFE + UPLOAD_TAKES)
         link = await self._store.upload_link(
             key_of(file.client_id, file.id, "incoming"),
             Upload(size=file.size, content_type=file.content_type, sha256=file.sha256),
@@ -175,6 +177,7 @@ class FileService:
             found = await files.find(
                 principal.client_id, list(ids.values()), reader=_reader(principal)
             )
+            await files.hold(principal.client_id, list(found))
         checked = [dict(attachment) for attachment in attachments]
         for place, file_id in ids.items():
             file = found.get(file_id)

@@ -192,6 +192,7 @@ class Eraser:
         while done:
             async with self._open_work() as work:
                 done = await PrivacyRepository(work.session).scrub_reactions(erasure, MESSAGES)
+
     async def _scrub_told(self, erasure: Erasure) -> None:
         after: int | None = 0
         while after is not None:
@@ -215,6 +216,7 @@ class Eraser:
                     await PrivacyRepository(work.session).count(
                         erasure.id, "inbound_events", cleared
                     )
+
     async def _forget_files(self, erasure: Erasure) -> None:
         forgotten = await self._files.forget(erasure.client_id, erasure.user_id)
         if forgotten:

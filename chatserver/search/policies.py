@@ -23,7 +23,7 @@ _DAY_S: Final = 86_400
 _SPAN: Final = 32
 # Days, and then spans of 32 days, that are looked through one after the other, the newest first.
 _DAYS: Final = (1, 1, 2, 4, 8, 16)
-_SPANS: Final = (1, 2, 4, 8, 16, 32, 64)
+_SPANS: Final = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ class Lexemes:
     def windows(self, newest: datetime, oldest: datetime | None) -> Iterator[list[str]]:
         """Give spans of time as lexemes, from the newest back, each longer than the one before.
 
-        They don't overlap. The last one reaches back eleven years, or to `oldest`.
+        They don't overlap. The last one reaches back 22 years, or to `oldest`.
         """
         day = int(newest.timestamp() // _DAY_S)
         last = -1 if oldest is None else int(oldest.timestamp() // _DAY_S)

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import asyncpg
 
-from chatserver.chat.repository import MESSAGE, message_of
+from chatserver.chat.rows import MESSAGE, message_of
 from chatserver.infra.database import outages
 from chatserver.infra.statements import Statements
 from chatserver.search.policies import Term

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import orjson
 
-from chatserver.chat.repository import shaped
+from chatserver.chat.rows import shaped
 from chatserver.kernel.opening import Open
 from chatserver.kernel.principal import Principal
 from chatserver.rooms.service import RoomService

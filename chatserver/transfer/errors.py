@@ -4,7 +4,7 @@ from chatserver.kernel.errors import DomainError, ErrorKind
 
 
 class LineInvalidError(DomainError):
-    """A line is not what it should be; everything before its room is imported."""
+    """A line is not what it should be; nothing of the file is stored."""
 
     kind = ErrorKind.INVALID
     code = "import.invalid"
@@ -17,7 +17,7 @@ class LineInvalidError(DomainError):
 
 
 class LineConflictError(LineInvalidError):
-    """Something else has its id or its place."""
+    """Something else has its id or its place; what came before it is stored."""
 
     kind = ErrorKind.CONFLICT
     code = "import.conflict"

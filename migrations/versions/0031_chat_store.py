@@ -173,7 +173,7 @@ begin
       when j.outcome = 'message.slow_mode' then ceil(1000 * extract(
         epoch from j.last_sent_at + make_interval(secs => j.pace_s) - v_now))::bigint
       when j.outcome = 'stored' and p.ord is null then 1000 * j.pace_s::bigint
-      when j.outcome = 'room.muted' and isfinite(j.muted_until) then
+      when j.outcome = 'room.muted' and j.muted_until < '9999-01-01 00:00:00+00' then
         ceil(1000 * extract(epoch from j.muted_until - v_now))::bigint
     end
   from judged j left join placed p on p.ord = j.ord

@@ -68,9 +68,8 @@ as $$
 begin
   insert into object_removal (key, due_at)
   select 't/' || old.client_id || '/' || noun || '/' || old.id,
-    -- An upload that runs when its link ends may take a while.
-    case when old.state = 'pending'
-      then greatest(clock_timestamp(), old.expires_at + interval '1 hour')
+    -- Until then the link may still be used.
+    case when old.state = 'pending' then greatest(clock_timestamp(), old.expires_at)
       else clock_timestamp() end
   from unnest(array['incoming', 'files', 'thumbnails']) noun
   on conflict (key) do nothing;

@@ -95,6 +95,12 @@ def test_only_its_own_feature_queries_a_table() -> None:
             *("trainer", "purging", "reembedding", "settling", "sources"),
             # Of an answer: how it ends, what it cost, what is written for it.
             *("endings", "usage", "saying"),
+            "sanctions",
+            "changes",
+            "snapshots",
+            # Queries themselves: they share statements with the repository.
+            "messages",
+            "pointers",
         )
         deciding = {f"{feature}.{file}" for file in files}
         builders = {"chatserver.bootstrap"} | graph.find_descendants("chatserver.wiring")

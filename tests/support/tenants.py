@@ -538,6 +538,7 @@ class Party:
         vendor = Vendor(self.master, client["slug"], self._last_source["slug"])
         found: str = (await vendor.basic({"own": True})).ok()["id"]
         return found
+
     async def _file(self) -> str:
         return await upload(self.api, "own")
 

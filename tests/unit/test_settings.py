@@ -231,3 +231,10 @@ class TestLimits:
             "connections_per_address": 50_000,
             "connections_per_client": 500_000,
         }
+
+
+def test_a_bucket_needs_its_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "S3_BUCKET needs S3_ACCESS_KEY_ID" in refusal(monkeypatch, S3_BUCKET="files")
+    key = {"S3_ACCESS_KEY_ID": "id", "S3_SECRET_ACCESS_KEY": "hush-s3"}
+    made = settings(monkeypatch, S3_BUCKET="files", **key)
+    assert "hush-s3" not in repr(made)

@@ -13,7 +13,7 @@ from chatserver.assistant.generation.models import Generation
 from chatserver.assistant.generation.policies import ATTENDED_S
 from chatserver.assistant.generation.store import RUNNING
 from chatserver.chat.models import Message
-from chatserver.chat.repository import MESSAGE, message_of
+from chatserver.chat.rows import MESSAGE, message_of
 from chatserver.rooms.models import Room
 
 

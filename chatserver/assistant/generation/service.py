@@ -23,7 +23,7 @@ from chatserver.assistant.generation.saying import Said, Speaker, Told
 from chatserver.assistant.generation.schemas import AnswerRef, AnswerState, Ask, AskedOut
 from chatserver.assistant.generation.store import RUNNING
 from chatserver.chat import policies as chat_policies
-from chatserver.chat.repository import shaped
+from chatserver.chat.rows import shaped
 from chatserver.chat.schemas import SendMessage
 from chatserver.infra.unit_of_work import Recorder
 from chatserver.kernel.errors import IdempotencyConflictError

@@ -29,7 +29,7 @@ from chatserver.assistant.sessions.schemas import (
     SessionPath,
     UpdateSession,
 )
-from chatserver.chat.repository import shaped
+from chatserver.chat.rows import shaped
 from chatserver.kernel.clock import rfc3339
 from chatserver.kernel.errors import PayloadInvalidError
 from chatserver.kernel.ids import uuid7

@@ -423,6 +423,21 @@ class TestThreads:
         await delete(talk, bob, one.id)
         assert await read(root.id) == ("root", "2", 2, False)
 
+    async def test_whoever_came_later_reads_the_rest_of_a_thread(
+        self, talk: Talk, master: Principal
+    ) -> None:
+        alice, bob = await talk.users(master, "alice", "bob")
+        room = await talk.room(alice, history="joined")
+        root = (await talk.send(alice, room.id, "secret")).message
+        await talk.send(alice, room.id, "secret, too", reply_to=root.id)
+        await talk.invite(alice, room.id, bob)
+        reply = (await talk.send(alice, room.id, "open", reply_to=root.id)).message
+        found = await talk.container.chat.thread(bob, ListThread(message_id=reply.id))
+        assert found.message.content == "open"
+        assert [each.content for each in found.items] == ["open"]
+        with pytest.raises(MessageNotFoundError):
+            await talk.container.chat.thread(bob, ListThread(message_id=root.id))
+
     async def test_what_one_may_not_read_can_t_be_replied_to(
         self, talk: Talk, master: Principal
     ) -> None:

@@ -220,6 +220,7 @@ async def test_the_janitor_takes_what_nobody_needs_and_nothing_else(shelf: Shelf
     room = await shelf.house.room(shelf.ann, "bob")
     carried, lonely = await shelf.file(shelf.ann), await shelf.file(shelf.ann)
     fresh = await shelf.announced(shelf.ann, b"hello")
+    held = await shelf.file(shelf.ann)
     abandoned = await shelf.announced(shelf.ann, b"hello")
     await shelf.uploaded(abandoned, b"hello")
     sent = await shelf.house.say(
@@ -229,9 +230,11 @@ async def test_the_janitor_takes_what_nobody_needs_and_nothing_else(shelf: Shelf
         "update file set expires_at = clock_timestamp() - interval '1 day' where id <> :id",
         id=fresh.file.id,
     )
+    # Somebody is just about to send it.
+    await shelf.service.check(shelf.ann, room.id, [{"file_id": str(held.id)}])
     await shelf.files.janitor.sweep()
     assert {row["id"] for row in await shelf.house.rows("select id from file")} == {
-        carried.id, fresh.file.id,
+        carried.id, fresh.file.id, held.id,
     }  # fmt: skip
     for gone in (lonely.id, abandoned.file.id):
         for noun in ("incoming", "files", "thumbnails"):

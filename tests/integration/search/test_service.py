@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 
 from chatserver.chat.schemas import EditMessage, MessageRef
+from chatserver.clients.schemas import OwnClientUpdate
 from chatserver.kernel.errors import PayloadInvalidError
 from chatserver.kernel.principal import Principal
 from chatserver.privacy.schemas import PersonPath
@@ -202,9 +203,11 @@ async def test_a_language_knows_forms_of_words_and_beginnings_still_work(shelf: 
     room = await shelf.house.room(shelf.ann, "bob")
     await shelf.house.say(shelf.ann, room.id, "The foxes were running")
     assert await found(shelf, shelf.ann, "fox run") == []
-    await shelf.house.change(
-        'update client set settings = settings || \'{"search_language": "english"}\''
-    )
+    async with shelf.house.container.open_clients() as clients:
+        changed = await clients.update_own(shelf.master, OwnClientUpdate(search_language="english"))
+    assert changed.search_language == "english"
+    jobs = await shelf.house.rows("select client_id from job where kind = 'search.reindex'")
+    assert [job["client_id"] for job in jobs] == [shelf.master.client_id]
     assert await shelf.house.container.search.indexer.again(shelf.ann.client_id) == 1
     for q in ("fox run", "runs", "runni*", '"foxes were running"', "the foxes"):
         assert await found(shelf, shelf.ann, q) == ["The foxes were running"], q

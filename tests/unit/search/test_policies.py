@@ -50,7 +50,7 @@ def _day(lexeme: str) -> int:
 
 
 @given(st.integers(0, 4000))
-def test_windows_cover_every_day_once_up_to_eleven_years_back(days: int) -> None:
+def test_windows_cover_every_day_once_up_to_22_years_back(days: int) -> None:
     newest = NOON + timedelta(days=days)
     seen: list[int] = []
     for window in Lexemes(uuid7()).windows(newest, None):
@@ -61,7 +61,7 @@ def test_windows_cover_every_day_once_up_to_eleven_years_back(days: int) -> None
                 seen += range(_day(lexeme) * 32, _day(lexeme) * 32 + 32)
     today = int(newest.timestamp() // 86_400)
     assert sorted(seen) == list(range(min(seen), today + 1))
-    assert today - min(seen) > 11 * 360
+    assert today - min(seen) > 22 * 360
 
 
 def test_windows_end_at_the_oldest_day_that_is_asked_for() -> None:
