@@ -162,6 +162,9 @@ class RealtimeMetrics:
         yield _counter("bus_reconnects", "Lost connections to the bus.", heard.reconnects)
         yield _counter("bus_published", "Messages sent.", published.sent)
         yield _counter("bus_dropped", "Messages not sent: Redis was away.", published.dropped)
+        yield _counter(
+            "bus_spared", "Facts that no other node was there to hear.", published.spared
+        )
 
     def _recovery(self) -> Iterator[Metric]:
         restorer, presence = self._realtime.restorer, self._realtime.presence

@@ -6,6 +6,7 @@ handled in the turn that brought it.
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable
 from struct import Struct
 from typing import Final, Protocol
@@ -30,6 +31,9 @@ TOO_BIG: Final = 1009
 
 # What a peer may send while its last packet is still being handled.
 READ_AHEAD: Final = 64 * 1024
+# However many frames one segment brings, others have their turn; looked at every so many frames.
+TURN_S: Final = 0.002
+LOOK_EVERY: Final = 32
 # A peer that doesn't read is not told that it is heard.
 PONG_BELOW: Final = 64 * 1024
 # So long a peer may take to answer a close, then it is cut.
@@ -133,7 +137,8 @@ class WebSocketWire(asyncio.Protocol):
         return waiting
 
     def _frames(self, data: bytes) -> tuple[bytes, Awaitable[None] | None]:
-        at, size = 0, len(data)
+        at, size, taken = 0, len(data), 0
+        began = time.monotonic()
         while True:
             if size - at < _HEAD:
                 self._need = _HEAD
@@ -159,6 +164,9 @@ class WebSocketWire(asyncio.Protocol):
             waiting = self._take(first, payload)
             if self._peer is None:
                 return b"", waiting
+            taken += 1
+            if waiting is None and taken % LOOK_EVERY == 0 and time.monotonic() - began >= TURN_S:
+                waiting = asyncio.sleep(0)
             if waiting is not None:
                 return data[at:], waiting
 

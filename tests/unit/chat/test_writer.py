@@ -289,7 +289,7 @@ class TestFaults:
             raise UnavailableError
 
         desk.writer._announce = broken
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(10):
             outcomes = await desk.write(draft(ROOM, "1"), draft(ROOM, "2"), draft(OTHER, "1"))
         assert seqs(outcomes) == [1, 2, 1]
 

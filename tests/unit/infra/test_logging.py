@@ -15,9 +15,11 @@ import structlog
 
 from chatserver.infra.logging import (
     KEPT_FILES,
+    TRACE,
     DailyFileHandler,
     LogFileError,
     LogFormat,
+    Trace,
     configure,
 )
 
@@ -124,6 +126,28 @@ class TestLines:
             ("theirs", "a", "r-a"),
             ("theirs", "b", "r-b"),
         ]
+
+    def test_a_line_carries_the_id_of_the_command_that_its_task_runs(
+        self, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        configure("INFO", "json")
+        traces = {"a": Trace(), "b": Trace()}
+
+        async def command(name: str) -> None:
+            TRACE.set(traces[name])
+            await asyncio.sleep(0)
+            structlog.get_logger().info(name)
+            logging.getLogger("library").info(name)
+
+        async def both() -> None:
+            await asyncio.gather(command("a"), command("b"))
+
+        asyncio.run(both())
+        structlog.get_logger().info("outside")
+        found = [(line["event"], line.get("trace_id")) for line in lines(capfd.readouterr().err)]
+        expected = [(name, trace.id) for name, trace in traces.items()] * 2
+        assert sorted(found, key=str) == sorted([*expected, ("outside", None)], key=str)
+        assert traces["a"].id != traces["b"].id
 
     def test_the_level_decides_for_ours_and_theirs(self, capfd: pytest.CaptureFixture[str]) -> None:
         configure("WARNING", "json")

@@ -2,9 +2,16 @@
 
 import asyncio
 import random
+import time
 from collections.abc import Awaitable, Callable
+from typing import TypeAlias
 
-from chatserver.realtime.lanes import Lanes, pass_on, turn
+import pytest
+import uvloop
+
+from chatserver.realtime.lanes import TURN_S, Lanes, pass_on, turn
+
+NewLoop: TypeAlias = Callable[[], asyncio.AbstractEventLoop]
 
 
 async def test_each_lane_is_in_order_and_lanes_run_side_by_side() -> None:
@@ -103,6 +110,37 @@ async def test_a_long_burst_of_quick_commands_is_never_given_up() -> None:
     await lanes.finish()
     assert ran == list(range(100))
     assert told == []
+
+
+@pytest.mark.parametrize(
+    "loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"]
+)
+def test_commands_that_wait_for_nothing_leave_others_their_turn(loop: NewLoop) -> None:
+    """A thousand refusals of one client must not hold up a command of another."""
+    order: list[str] = []
+
+    async def refused() -> None:
+        until = time.perf_counter() + TURN_S / 4
+        while time.perf_counter() < until:
+            pass
+        order.append("refused")
+
+    async def quick() -> None:
+        order.append("quick")
+
+    async def both() -> None:
+        lanes, others = Lanes(), Lanes()
+        for _ in range(200):
+            assert lanes.submit("room", 10, refused)
+        await asyncio.sleep(0)
+        assert others.submit("room", 10, quick)
+        await asyncio.gather(lanes.finish(), others.finish())
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(both())
+    assert len(order) == 201
+    # Of two hundred at a quarter of a turn each, a few turns' worth went first.
+    assert order.index("quick") < 50
 
 
 class Desk:
