@@ -67,8 +67,8 @@ class TestRules:
         edit = EditMessage(message_id=sent.id, content="hello dolt", if_version=1)
         for _ in range(2):
             async with talk.container.open_changes() as changes:
-                changed = await changes.edit(alice, edit)
-        assert (changed.message.content, changed.message.version) == ("hello ***", 2)
+                message = (await changes.edit(alice, edit)).message
+            assert (message.content, message.version) == ("hello ***", 2)
         with pytest.raises(MessageRejectedError):
             async with talk.container.open_changes() as changes:
                 await changes.edit(alice, EditMessage(message_id=sent.id, content="worse"))
