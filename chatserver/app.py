@@ -21,10 +21,10 @@ from chatserver.infra.token_buckets import Level
 from chatserver.kernel.clock import utc_now
 from chatserver.kernel.errors import DomainError, UnavailableError
 from chatserver.kernel.principal import Principal
-from chatserver.operations import NAMESPACE_SCOPES, NAMESPACES, build_registry
 from chatserver.notifications.consent.door import UnsubscribeDoor
 from chatserver.notifications.inbox.events import INBOX_FACTS
 from chatserver.notifications.inbox.sockets import NAMESPACE as NOTIFICATIONS
+from chatserver.operations import NAMESPACE_SCOPES, NAMESPACES, build_registry
 from chatserver.realtime.census import EXCHANGE_S, Caps, Census
 from chatserver.realtime.engine import Realtime
 from chatserver.realtime.hub import Views

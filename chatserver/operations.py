@@ -106,9 +106,7 @@ def build_registry(container: Container | None = None, current: Running | None =
         ProvidersHttp(parts.providers.open_providers, parts.providers.checks),
         routes=PROVIDER_ROUTES,
     )
-    registry.add(
-        NotificationsHttp(parts.sending.open_notifications), routes=NOTIFICATION_ROUTES
-    )
+    registry.add(NotificationsHttp(parts.sending.open_notifications), routes=NOTIFICATION_ROUTES)
     registry.add(DeliveriesHttp(hooks.open_deliveries, hooks.headers), routes=DELIVERY_ROUTES)
     registry.add(
         EndpointsHttp(hooks.open_endpoints, hooks.open_replays, hooks.reader),

@@ -15,12 +15,12 @@ from chatserver.kernel.tables import METADATA
 from chatserver.notifications.consent.models import Preference, Suppression
 from chatserver.notifications.devices.models import PushDevice
 from chatserver.notifications.inbox.models import InAppNotification
-from chatserver.privacy.models import Erasure, ErasureRoom
 from chatserver.notifications.requests.models import (
     Notification,
     NotificationContent,
     NotificationDelivery,
 )
+from chatserver.privacy.models import Erasure, ErasureRoom
 from chatserver.providers.models import Provider
 from chatserver.rooms.models import Departure, Member, Room
 from chatserver.users.models import User
@@ -72,7 +72,7 @@ __all__ = [
     "RetiredKey",
     "Room",
     "RoomEvent",
-    "Target",
     "Suppression",
+    "Target",
     "User",
 ]

@@ -21,6 +21,7 @@ UNKNOWN: Final = {
     "source secret": UNKNOWN_ID,
     "inbound event": UNKNOWN_ID,
     "suppression": UNKNOWN_ID,
+    "notification": UNKNOWN_ID,
 }
 
 
@@ -74,6 +75,15 @@ class House:
         tested = (await scene.api.post(f"/webhooks/endpoints/{endpoint['id']}/test", {})).ok()
         address = {"channel": "email", "address": f"a@{self.canary}.example"}
         self.ids = {
+            "notification": (
+                await scene.api.post(
+                    "/notifications",
+                    {
+                        "recipients": [{"email": f"a@{self.canary}.example"}],
+                        "channels": {"email": {"subject": self.canary, "text": "x"}},
+                    },
+                )
+            ).ok()["id"],
             "suppression": (await scene.api.post("/suppressions", address)).ok()["id"],
             "webhook endpoint": endpoint["id"],
             "delivery": tested["delivery_id"],
