@@ -68,7 +68,7 @@ from chatserver.wiring.notifications import Notifications
 from chatserver.wiring.providers import Providers
 from chatserver.wiring.search import SearchParts
 from chatserver.wiring.sending import Sending
-from chatserver.wiring.sources import Forwarder, Sources
+from chatserver.wiring.sources import Forwarder, Notifier, Sources
 from chatserver.wiring.webhooks import Webhooks
 
 # Longer than an operation may take (registry: 4 s).
@@ -178,7 +178,7 @@ class Container(Core):
             rooms=self._rooms,
             people=self._users,
             posts=self.chat,
-            parts=Parts(forward=Forwarder(self.webhooks)),
+            parts=Parts(forward=Forwarder(self.webhooks), notify=Notifier(self.sending)),
         )
         self.documents = DocumentsParts(
             self, rooms=self._rooms, users=self._users, store=self.files.store

@@ -38,6 +38,9 @@ WINDOW_S: Final = 60.0
 FLAPPING_AT: Final = 10
 _WELL: Final = frozenset({"rejected", "bounced", "skipped"})
 NOTES: Final = 4
+# We could not make the request: no fault of the target.
+UNDELIVERABLE: Final = "undeliverable"
+_UNREADABLE: Final = object()
 GIVE_BACK_S: Final = 2.0
 
 log = structlog.get_logger()
@@ -80,6 +83,10 @@ class Notes(Protocol):
 
     async def succeeded(self, claim: Claim) -> None:
         """Note that a target that was not well took something."""
+        ...
+
+    async def gave_back(self, target_id: UUID) -> None:
+        """Hear that what was held for a stopped target waits again: somebody else may take it."""
         ...
 
 
@@ -276,7 +283,7 @@ class Lane:
         if loaded is None:
             return
         try:
-            sent = await self._sender.send(claim, loaded[0])
+            sent = await self._send(claim, loaded[0])
         except asyncio.CancelledError:
             sent = Sent(outcome="unknown", error="interrupted")
             cut = Ended(claim, sent, Verdict("retry_wait", "interrupted"))
@@ -292,6 +299,11 @@ class Lane:
             except UnavailableError:
                 # The next failure says the same.
                 log.warning("delivery_target_unnoted", target_id=str(claim.target_id))
+
+    async def _send(self, claim: Claim, loaded: Any) -> Sent:  # noqa: ANN401 - what `load` gave
+        if loaded is _UNREADABLE:
+            return Sent(outcome="retryable", error=UNDELIVERABLE)
+        return await self._sender.send(claim, loaded)
 
     async def _load(self, claim: Claim, ends_at: float) -> tuple[Any] | None:
         """Read what is to be sent. None: not in time, so another worker will."""
@@ -312,10 +324,15 @@ class Lane:
                 return await self._records.ask(ended)
             except UnavailableError:
                 await asyncio.sleep(AGAIN_S)
+            except Exception:
+                # One bad row must not take its neighbours with it.
+                log.exception("delivery_unrecorded", delivery_id=str(ended.claim.id))
+                (is_written,) = await self._queue.record([ended])
+                return is_written
         return False
 
     async def _note(self, claim: Claim, sent: Sent) -> None:
-        if sent.outcome in _WELL:
+        if sent.outcome in _WELL or sent.error == UNDELIVERABLE:
             return  # whoever was asked is well; it did not want this one, or was not even asked
         is_failure = sent.outcome != "accepted"
         is_flapping = self._count(claim.target_id, is_failure=is_failure)
@@ -328,6 +345,8 @@ class Lane:
                 waiting = [each for each, _ in work.waiting]
                 work.waiting.clear()
                 await self._give_back(waiting)
+                if waiting:
+                    await self._notes.gave_back(claim.target_id)
         elif not claim.is_plain or claim.target_id in self._troubled:
             self._troubled.discard(claim.target_id)
             async with self._noting:
@@ -378,5 +397,5 @@ async def _alone(load: Callable[[Sequence[Claim]], Awaitable[Sequence[Any]]], cl
         (loaded,) = await load([claim])
     except Exception:
         log.exception("delivery_undeliverable", delivery_id=str(claim.id))
-        return None
+        return _UNREADABLE
     return loaded

@@ -62,6 +62,12 @@ _AGED: Final = (
         " where created_at < statement_timestamp() - interval '90 days'"
         " limit :limit for update skip locked))"
     ),
+    # What was said is of no use a day after the last of it may be sent.
+    text(
+        "delete from notification_content where ctid = any(array("
+        "select ctid from notification_content where purge_at < statement_timestamp()"
+        " limit :limit for update skip locked))"
+    ),
     text(
         "delete from suppression where ctid = any(array("
         "select ctid from suppression where expires_at < statement_timestamp()"

@@ -18,6 +18,7 @@ from chatserver.infra.sealed import Sealed, SealedColumn, Unreadable
 from chatserver.infra.secrets import SecretBox
 from chatserver.infra.signing import Signed, is_signed
 from chatserver.notifications.devices.service import place as place_of_device
+from chatserver.notifications.requests.models import place_of_address, place_of_content
 from chatserver.privacy.policies import canonical
 from chatserver.privacy.schemas import ErasureOut, Signature
 from chatserver.providers.service import place_of_config
@@ -57,6 +58,20 @@ SEALED: Final = (
         lambda row: place_of_response(
             row["client_id"], row["delivery_id"], row["generation"], row["no"]
         ),
+        also=("client_id",),
+    ),
+    SealedColumn(
+        "notification_content",
+        "sealed",
+        ("notification_id", "channel"),
+        lambda row: place_of_content(row["client_id"], row["notification_id"]),
+        also=("client_id",),
+    ),
+    SealedColumn(
+        "notification_delivery",
+        "address",
+        ("delivery_id",),
+        lambda row: place_of_address(row["client_id"], row["delivery_id"]),
         also=("client_id",),
     ),
     SealedColumn(

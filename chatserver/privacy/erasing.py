@@ -14,7 +14,7 @@ from chatserver.infra.unit_of_work import UnitOfWork
 from chatserver.kernel.clock import rfc3339
 from chatserver.kernel.events import SYSTEM
 from chatserver.kernel.opening import Open
-from chatserver.privacy import policies
+from chatserver.privacy import policies, told
 from chatserver.privacy.events import erased
 from chatserver.privacy.holds import HoldRepository
 from chatserver.privacy.inbound import FIRST, scrub_page
@@ -206,6 +206,14 @@ class Eraser:
                     )
 
     async def _scrub_inbound(self, erasure: Erasure) -> None:
+        async with self._open_work() as work:
+            done = await told.forget_deliveries(
+                work.session, erasure.client_id, erasure.external_id
+            )
+            if done:
+                await PrivacyRepository(work.session).count(
+                    erasure.id, "notification_deliveries", done
+                )
         after: UUID | None = FIRST
         while after is not None:
             async with self._open_work() as work:

@@ -21,6 +21,11 @@ _NOTIFICATIONS: Final = text("""
 select id, category, title, body, data, created_at, acked_at, read_at from in_app_notification
 where client_id = :client and user_id = :user and id > :after order by id limit :limit
 """)
+# What still waits to be sent finds no address and ends by itself.
+_DELIVERIES: Final = text("""
+update notification_delivery set person = null, address = null, address_hash = null
+where client_id = :client and person = :name
+""")
 _KINDS: Final[Sequence[tuple[str, TextClause]]] = (
     ("preference", _PREFERENCES),
     ("device", _DEVICES),
@@ -46,3 +51,9 @@ async def notifications(
         _NOTIFICATIONS, {"client": client_id, "user": user_id, "after": after, "limit": PAGE}
     )
     return [dict(row) for row in found.mappings()]
+
+
+async def forget_deliveries(session: AsyncSession, client_id: UUID, name: str) -> int:
+    """Take a person and the addresses used for the person out of deliveries; how many."""
+    done = await session.execute(_DELIVERIES, {"client": client_id, "name": name})
+    return int(done.rowcount)  # type: ignore[attr-defined]  # of an update

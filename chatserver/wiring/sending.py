@@ -12,6 +12,7 @@ from chatserver.kernel.clock import utc_now
 from chatserver.kernel.events import SYSTEM
 from chatserver.notifications.consent.schemas import SuppressionCreate
 from chatserver.notifications.inbox.schemas import SocketContent
+from chatserver.notifications.inbox.service import Item as InboxItem
 from chatserver.notifications.requests import policies
 from chatserver.notifications.requests.repository import NotificationLookup, NotificationRepository
 from chatserver.notifications.requests.schemas import LimitOut
@@ -153,14 +154,18 @@ class _Within:
             return
         names = [item.external_id for item in items]
         users = await self._people.find(items[0].client_id, names, field="recipients")
-        for item in items:
-            await self._inbox.put(
-                item.client_id,
-                users[item.external_id],
-                delivery_id=item.delivery_id,
-                category=item.category or GENERAL,
-                content=SocketContent.model_validate(dict(item.content)),
-            )
+        await self._inbox.put_all(
+            items[0].client_id,
+            [
+                InboxItem(
+                    user_id=users[item.external_id],
+                    delivery_id=item.delivery_id,
+                    category=item.category or GENERAL,
+                    content=SocketContent.model_validate(dict(item.content)),
+                )
+                for item in items
+            ],
+        )
 
     async def barred(
         self,
@@ -242,3 +247,9 @@ class Rerouting:
 
     async def succeeded(self, claim: Claim) -> None:
         await self._notes.succeeded(claim)
+
+    async def gave_back(self, target_id: UUID) -> None:
+        if self._channel == policies.EMAIL and await self._lookup.reroute_all(
+            target_id, self._channel
+        ):
+            self._wake()

@@ -11,7 +11,10 @@ from chatserver.infra.token_buckets import Policy
 from chatserver.infra.unit_of_work import UnitOfWork
 from chatserver.kernel.clock import utc_now
 from chatserver.kernel.errors import RateLimitedError
+from chatserver.kernel.principal import Caller, Principal
+from chatserver.notifications.requests.schemas import SendNotification
 from chatserver.rooms.service import RoomService
+from chatserver.transport.registry import parse
 from chatserver.users.service import UserService
 from chatserver.webhooks.sources.arrivals import EventRepository
 from chatserver.webhooks.sources.effects import Effects
@@ -22,6 +25,7 @@ from chatserver.webhooks.sources.repository import SourceLookup, SourceRepositor
 from chatserver.webhooks.sources.running import Runner
 from chatserver.webhooks.sources.service import SourceService
 from chatserver.wiring.core import Builder, Core
+from chatserver.wiring.sending import Sending
 from chatserver.wiring.webhooks import Webhooks
 
 
@@ -122,6 +126,23 @@ class Forwarder:
             data=data,
             hops=hops,
         )
+
+
+class Notifier:
+    """The action `notify`: what `POST /notifications` does, in the effect's own transaction."""
+
+    def __init__(self, sending: Sending) -> None:
+        self._sending = sending
+
+    async def __call__(
+        self, work: UnitOfWork, *, client_id: UUID, key: UUID, notification: dict[str, Any]
+    ) -> UUID:
+        del key  # The effect's note commits with the notification: that is what makes it one.
+        command = parse(SendNotification, notification)
+        assert isinstance(command, SendNotification)  # noqa: S101 - `parse` gives what it is asked
+        principal = Principal(caller=Caller.MASTER, client_id=client_id)
+        sent = await self._sending.requests(work).send(principal, command)
+        return sent.id
 
 
 class _Planner:

@@ -197,6 +197,9 @@ class TargetNotes:
         if change is not None:
             self._tell(claim, change)
 
+    async def gave_back(self, target_id: UUID) -> None:
+        """Leave what waits where it is: an endpoint's deliveries are for it alone."""
+
     def _tell(self, claim: Claim, change: Change) -> None:
         for told in change.told:
             log.warning(

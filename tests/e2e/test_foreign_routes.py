@@ -51,6 +51,7 @@ KINDS: Final = {
     "/deliveries/{id}": "delivery",
     "secret_id": "source secret",
     "/suppressions/{id}": "suppression",
+    "/notifications/{id}": "notification",
     "event_id": "inbound event",
 }
 # A right body for each operation that takes one, so that only the ids are wrong.
@@ -66,6 +67,7 @@ BODIES: Final[dict[str, dict[str, Any]]] = {
     "endpoint.test": {},
     "endpoint.replay": {"missing": True},
     "delivery.replay": {},
+    "notification.cancel": {},
     "room.update": {"title": "taken over"},
     "room.deactivate": {},
     "room.reactivate": {},
@@ -125,6 +127,7 @@ NAMELESS: Final = {
     *("audit.list", "client.usage"),
     *("endpoint.create", "endpoint.list", "ledger.get"),
     *("source.create", "source.list", "suppression.create", "suppression.list"),
+    *("notification.send", "notification.list_sent"),
     *("notification.list", "notification.ack", "notification.read", "notification.read_all"),
     *("device.put", "device.list", "device.delete"),
     *("preference.get", "preference.put", "preference.update"),

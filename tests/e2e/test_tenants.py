@@ -125,6 +125,16 @@ async def _things_of(
     ).ok()
     address = {"channel": "email", "address": f"a@{canary}.example"}
     suppressed = (await scene.api.post("/suppressions", address)).ok()
+    sent = (
+        await scene.api.post(
+            "/notifications",
+            {
+                "recipients": [{"email": f"a@{canary}.example"}],
+                "channels": {"email": {"subject": canary, "text": canary}},
+                "metadata": {"x": canary},
+            },
+        )
+    ).ok()
     event = await Vendor(scene.api, scene.client["slug"], "shop-of-hers").basic({"x": canary})
     hook = {"url": f"https://8.8.8.8/{canary}", "events": ["*"], "description": canary}
     endpoint = (await scene.api.post("/webhooks/endpoints", hook)).ok()
@@ -149,6 +159,7 @@ async def _things_of(
         Ref.DELIVERY: tested["delivery_id"],
         Ref.NOTIFICATION: await put_in_inbox(admin_url, scene.client["id"], alice.name, canary),
         Ref.SUPPRESSION: suppressed["id"],
+        Ref.SENT: sent["id"],
         Ref.NEW_SLUG: "shop-of-hers",
         Ref.SOURCE: source["id"],
         Ref.SOURCE_SECRET: source["secrets"][0]["id"],

@@ -34,6 +34,7 @@ UNKNOWN: Final = {
     "retrieval": UNKNOWN_ID,
     "session": UNKNOWN_ID,
     "answer": UNKNOWN_ID,
+    "notification": UNKNOWN_ID,
 }
 
 
@@ -99,6 +100,15 @@ class House:
         asked = (await scene.api.post(f"{talk}/messages", {"content": self.canary})).ok()
         (await scene.api.post(f"{talk}/cancel")).ok()
         self.ids = {
+            "notification": (
+                await scene.api.post(
+                    "/notifications",
+                    {
+                        "recipients": [{"email": f"a@{self.canary}.example"}],
+                        "channels": {"email": {"subject": self.canary, "text": "x"}},
+                    },
+                )
+            ).ok()["id"],
             "suppression": (await scene.api.post("/suppressions", address)).ok()["id"],
             "webhook endpoint": endpoint["id"],
             "delivery": tested["delivery_id"],

@@ -61,7 +61,8 @@ class Ref(StrEnum):
     NEW_SLUG = "new slug"
     SOURCE_SECRET = "source secret"
     INBOUND_EVENT = "inbound event"
-    NOTIFICATION = "notification"
+    NOTIFICATION = "inbox item"
+    SENT = "notification"
     SUPPRESSION = "suppression"
     BOT = "bot"
     DOCUMENT = "document"
@@ -75,6 +76,7 @@ class Ref(StrEnum):
 
 
 R = Ref
+MAIL: Final = {"subject": "x", "text": "x"}
 # External ids are each client's own: the same name elsewhere is another person, or another room.
 PEOPLE: Final = frozenset({R.PERSON, R.MEMBER, R.BANNED})
 PER_CLIENT: Final = frozenset({R.NEW_USER, R.NEW_ROOM_NAME, R.NEW_SLUG})
@@ -184,6 +186,14 @@ PROBES: Final[dict[str, Payload]] = {
     "provider.list": {},
     "provider.update": {"id": R.PROVIDER, "name": "y"},
     "provider.verify": {"id": R.PROVIDER},
+    "notification.cancel": {"id": R.SENT},
+    "notification.deliveries": {"id": R.SENT},
+    "notification.get": {"id": R.SENT},
+    "notification.list_sent": {},
+    "notification.send": {
+        "recipients": [{"user_id": R.PERSON}],
+        "channels": {"socket": {"title": "x"}},
+    },
     "notification.ack": {"ids": [R.NOTIFICATION]},
     "notification.list": {"cursor": R.NOTIFICATION},
     "notification.read": {"ids": [R.NOTIFICATION]},
@@ -375,6 +385,7 @@ class Party:
             R.SESSION: self._session,
             R.ASKED_SESSION: self._asked_session,
             R.ANSWER: self._answer,
+            R.SENT: self._sent,
         }
         self._last_room = ""
         self._last_endpoint = ""
@@ -545,6 +556,11 @@ class Party:
     async def _notification(self) -> str:
         # Only a delivery puts one there: one that is gone does, where nothing tells them apart.
         return str(uuid4())
+
+    async def _sent(self) -> str:
+        body = {"recipients": [{"email": "a@x.example"}], "channels": {"email": MAIL}}
+        made: str = (await self.master.post("/notifications", body)).ok()["id"]
+        return made
 
     async def _suppression(self) -> str:
         body = {"channel": "email", "address": f"{secrets.token_hex(4)}@example.com"}

@@ -15,8 +15,8 @@ from chatserver.notifications.inbox.models import InAppNotification
 
 _UNREAD: Final = text("""
 select u.id as user_id, (select count(*) from (
-  select from in_app_notification n where n.user_id = u.id and n.read_at is null limit :most) waiting
-) as n
+  select from in_app_notification n where n.user_id = u.id and n.read_at is null
+  limit :most) waiting) as n
 from unnest(cast(:users as uuid[])) as u(id)
 """)
 

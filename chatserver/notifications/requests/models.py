@@ -90,3 +90,13 @@ class NotificationDelivery(SQLModel, table=True):
     # It goes out unless another delivery to the same person came so far by then.
     unless: str | None = Field(default=None, max_length=16)
     instead_of: UUID | None = Field(default=None, sa_column=uuid_column(nullable=True))
+
+
+def place_of_content(client_id: UUID, notification_id: UUID) -> str:
+    """Name what a sealed content is bound to."""
+    return f"notification:{client_id}:{notification_id}"
+
+
+def place_of_address(client_id: UUID, delivery_id: UUID) -> str:
+    """Name what a sealed address is bound to."""
+    return f"delivery:{client_id}:{delivery_id}"

@@ -16,12 +16,11 @@ from chatserver.infra.http_client import OutboundError, Reply
 from chatserver.infra.mail import Mail, MailInvalidError, Outcome, compose
 from chatserver.infra.secrets import SecretBox, UnreadableSecretError
 from chatserver.kernel.clock import Clock, rfc3339
+from chatserver.notifications.requests.models import place_of_address, place_of_content
 from chatserver.notifications.requests.policies import PRIORITIES
 from chatserver.notifications.requests.service import (
     Inbox,
     Item,
-    place_of_address,
-    place_of_content,
 )
 
 SHOWN: Final = 64

@@ -20,6 +20,8 @@ from chatserver.notifications.requests.errors import NotificationNotFoundError
 from chatserver.notifications.requests.models import (
     Notification,
     NotificationContent,
+    place_of_address,
+    place_of_content,
 )
 from chatserver.notifications.requests.policies import Draft
 from chatserver.notifications.requests.repository import NotificationRepository
@@ -350,16 +352,6 @@ class NotificationService:
 
 
 _ADDRESSES = {policies.EMAIL: "email", policies.FORWARD: "url", "sms": "phone"}
-
-
-def place_of_content(client_id: UUID, notification_id: UUID) -> str:
-    """Name what a sealed content is bound to."""
-    return f"notification:{client_id}:{notification_id}"
-
-
-def place_of_address(client_id: UUID, delivery_id: UUID) -> str:
-    """Name what a sealed address is bound to."""
-    return f"delivery:{client_id}:{delivery_id}"
 
 
 def _deadline(command: SendNotification, now: datetime) -> datetime:

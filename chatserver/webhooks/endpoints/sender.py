@@ -11,6 +11,7 @@ from typing import Any, Final, Protocol
 from uuid import UUID
 
 import orjson
+import structlog
 
 from chatserver.deliveries.models import Attempt, Claim, Delivery, Sent
 from chatserver.deliveries.service import place
@@ -18,10 +19,12 @@ from chatserver.infra import standard_webhooks
 from chatserver.infra.addresses import AddressRefusedError
 from chatserver.infra.expiring import Expiring
 from chatserver.infra.http_client import OutboundError, Reply
-from chatserver.infra.secrets import SecretBox
+from chatserver.infra.secrets import SecretBox, UnreadableSecretError
 from chatserver.kernel.clock import Clock, rfc3339
 from chatserver.webhooks.endpoints.models import secret_place
 from chatserver.webhooks.endpoints.repository import Outgoing, Sendable
+
+log = structlog.get_logger()
 
 EXCERPT: Final = 4096
 # Secrets are read again this often: one that was ended signs for so long at most.
@@ -110,8 +113,11 @@ class WebhookSender:
 
     async def send(self, claim: Claim, prepared: Prepared | None) -> Sent:
         """Send it once. Never raises but for cancellation: what goes wrong is an outcome."""
-        if prepared is None or not prepared.keys:
+        if prepared is None:
             return Sent(outcome="rejected", error="undeliverable")
+        if not prepared.keys:
+            # Nothing goes out unsigned; whoever runs the server can mend it (`secrets check`).
+            return Sent(outcome="retryable", error="undeliverable")
         signed_at = int(self._clock().timestamp())
         signature = standard_webhooks.sign(
             prepared.keys, id=prepared.event_id, timestamp=signed_at, body=prepared.body
@@ -166,7 +172,11 @@ class WebhookSender:
         opened: dict[UUID, list[bytes]] = {each: [] for each in missing}
         for secret_id, client_id, endpoint_id, sealed in await self._outgoing.secrets(missing):
             bound_to = secret_place(client_id, endpoint_id, secret_id)
-            secret = self._box.open(sealed, bound_to=bound_to).decode()
+            try:
+                secret = self._box.open(sealed, bound_to=bound_to).decode()
+            except UnreadableSecretError:
+                log.error("webhook_secret_unreadable", endpoint_id=str(endpoint_id))  # noqa: TRY400
+                continue
             opened[endpoint_id].append(standard_webhooks.key_of(secret))
         for endpoint_id, found in opened.items():
             known[endpoint_id] = tuple(found)

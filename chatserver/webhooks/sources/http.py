@@ -198,7 +198,7 @@ ROUTES: Final = (
         path=f"{_SOURCE}/events/{{event_id}}/replay",
         operation="source.replay_event",
     ),
-    Route(method="POST", path=f"{_SOURCE}/replay", operation="source.replay"),
+    Route(method="POST", path=f"{_SOURCE}/replay_dead", operation="source.replay"),
     Route(method="GET", path=f"{_SOURCE}/refusals", operation="source.refusals"),
     Route(method="POST", path=f"{_SOURCE}/test", operation="source.test"),
 )

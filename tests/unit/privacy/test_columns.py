@@ -107,6 +107,17 @@ KEPT = {
         *("id", "client_id", "room_id", "fact_id", "type", "created_at", "attempts", "due_at"),
         *("error", "set_aside_at", "seq", "message_id", "actor_type"),
     },
+    "notification": {
+        # What the application called it, for all of its recipients.
+        *("id", "client_id", "category", "priority", "details", "scheduled_at", "expires_at"),
+        *("cancelled_at", "created_at"),
+    },
+    # Sealed, for all of the recipients, and gone a day after the last may be sent.
+    "notification_content": {"notification_id", "channel", "client_id", "sealed", "purge_at"},
+    "notification_delivery": {
+        *("delivery_id", "notification_id", "client_id", "position", "channel", "route"),
+        *("unless", "instead_of"),
+    },
     # An address that wants nothing must go on getting nothing; it names no user, and is a MAC.
     "suppression": {
         *("id", "client_id", "channel", "address_hash", "address_hint", "scope", "reason"),
@@ -135,6 +146,7 @@ SCRUBBED = {
     "document": {"uploaded_by"},
     "idempotency": {"answer"},
     "inbound_effect": {"arguments", "result", "error", "state"},
+    "notification_delivery": {"person", "address_hash", "address"},
     "inbound_event": {"body", "headers", "error"},
     "message": {
         *("sender_id", "sender_key", "client_msg_id", "body_hash", "content", "partial_content"),

@@ -11,7 +11,7 @@ from aiohttp import web
 from chatserver.kernel.ids import uuid7
 from chatserver.kernel.principal import Principal
 from tests.support.nodes import eventually
-from tests.support.receiver import Post, Receiver
+from tests.support.receiver import Post, Receiver, clear_away
 from tests.support.servers import Database
 from tests.support.talk import Talk
 
@@ -27,6 +27,7 @@ async def wide(posts: Database) -> AsyncIterator[Post]:
         webhooks={"connections_per_host": 0, "endpoints_per_host": 5000},
     )
     await talk.start()
+    await clear_away(talk)
     async with Receiver() as receiver:
         yield Post(talk, receiver)
     await talk.stop()

@@ -1,6 +1,7 @@
 """From a committed fact to a signed request and its attempt."""
 
 from chatserver.kernel.principal import Principal
+from tests.support.nodes import eventually
 from tests.support.receiver import Post
 
 
@@ -28,3 +29,26 @@ async def test_a_message_arrives_signed_and_its_attempt_is_written_down(
     assert attempt.peer == "127.0.0.1"
     assert attempt.request is not None
     assert attempt.request["headers"]["webhook-signature"] == got.headers["webhook-signature"]
+
+
+async def test_what_cannot_be_signed_is_not_sent_and_is_nobodys_fault_but_ours(
+    post: Post, master: Principal
+) -> None:
+    endpoint, well = await post.endpoint(master), await post.endpoint(master, "/well")
+    # As if its key had been dropped from the ring.
+    await post.talk.run(
+        "update webhook_secret set sealed = sealed || 'x' where endpoint_id = $1", endpoint.id
+    )
+    room = await post.talk.room(await post.talk.user(master, "ann"))
+    async with post.at_work():
+        await post.talk.send(master, room.id)
+        await post.settled(well.id, 1)
+
+        async def tried() -> bool:
+            return (await post.states(endpoint.id))["retry_wait"] == 1
+
+        await eventually(tried, why="it waits for us to mend it")
+    assert post.receiver.at("/hook") == []
+    (delivery,) = await post.deliveries(master, endpoint.id)
+    assert (await post.explained(master, delivery.id)).fault == "ours"
+    assert (await post.shown(master, endpoint.id)).health.failures == 0

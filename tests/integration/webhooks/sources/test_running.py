@@ -400,7 +400,6 @@ class TestParts:
     @pytest.mark.parametrize(
         "action",
         [
-            {"type": "notify", "notification": {"recipients": []}},
             {"type": "ask_assistant", "room_id": "x", "content": "?", "sender_id": "a"},
         ],
     )
@@ -415,6 +414,34 @@ class TestParts:
                 "issue": f"{action['type']} is not available yet",
             },
         )
+
+    async def test_a_notification_is_sent_as_by_the_api_and_once(self, shop: Shop) -> None:
+        ann = await shop.house.person(shop.master, "cust-7")
+        tell = {
+            "recipients": [{"user_id": "{{ $.customer.id }}"}],
+            "channels": {"socket": {"title": "Order {{ $.order.name }}", "data": {"n": 1}}},
+            "category": "orders",
+        }
+        await shop.source(
+            rules=[{"name": "tell", "actions": [{"type": "notify", "notification": tell}]}]
+        )
+        event = await shop.handle(ORDER)
+        assert event.status == "done", event.error
+        await shop.run(event.id)
+        found = await shop.house.rows(
+            "select title, category from in_app_notification where user_id = :id", id=ann.user_id
+        )
+        assert found == [{"title": "Order #1001", "category": "orders"}]
+
+    async def test_a_notification_that_is_none_is_a_dead_letter(self, shop: Shop) -> None:
+        tell = {"recipients": [{"user_id": "{{ $.customer.id }}"}], "channels": {}}
+        await shop.source(
+            rules=[{"name": "tell", "actions": [{"type": "notify", "notification": tell}]}]
+        )
+        event = await shop.handle(ORDER)
+        assert event.status == "dead"
+        assert event.error is not None
+        assert "payload.invalid" in event.error
 
     async def test_a_part_within_the_transaction_is_asked_once(self, shop: Shop) -> None:
         asked: list[dict[str, Any]] = []
