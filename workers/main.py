@@ -57,8 +57,12 @@ async def worker(settings: Settings, stopping: asyncio.Event) -> None:
     await container.assistant.start_working()
     try:
         handlings = (
-            *RoomJobs(open_rooms=container.open_rooms, is_held=container.is_room_held).handlings(),
-            *PrivacyJobs(eraser=container.eraser, keeper=container.keeper).handlings(),
+            *RoomJobs(
+                open_rooms=container.open_rooms, is_held=container.privacy.is_room_held
+            ).handlings(),
+            *PrivacyJobs(
+                eraser=container.privacy.eraser, keeper=container.privacy.keeper
+            ).handlings(),
             *FileJobs(service=container.files.service, janitor=container.files.janitor).handlings(),
             *AnswerJobs(
                 handler=container.assistant.handler,

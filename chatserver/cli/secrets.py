@@ -158,7 +158,7 @@ def check(
             "unreadable": [*unreadable, *lost, *forged],
             "peppers": said,
             "signed_reports": reports,
-            "public_keys": [key.hex() for key in container.signer.public_keys],
+            "public_keys": [key.hex() for key in container.privacy.signer.public_keys],
         }
 
     _tell(with_container(work), json=json)
@@ -230,7 +230,8 @@ def _check_report(container: Container, content: bytes) -> dict[str, Any]:
         and is_signed(canonical(shown.report), _signed(signature))
     )
     is_ours = (
-        signature is not None and _signed(signature).public_key in container.signer.public_keys
+        signature is not None
+        and _signed(signature).public_key in container.privacy.signer.public_keys
     )
     problems = []
     if not is_right:

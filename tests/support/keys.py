@@ -52,25 +52,25 @@ class KeyHouse(House):
         container.generation._number = 1
         container.slow.close()
         container.slow = SlowHasher(cost=4)
-        self.counted = Counted(container.scoped)
+        self.counted = Counted(container.identity.scoped)
         self.signing: dict[str, PublicKey] = {}
-        container.life = replace(LIFE, grace=grace)
-        container.rotation._life = container.life
-        container.rotation._families = self.counted
+        container.identity.life = replace(LIFE, grace=grace)
+        container.identity.rotation._life = container.identity.life
+        container.identity.rotation._families = self.counted
         self.identifier = container.identifier
         self.identifier._slow = container.slow
         bearers: Any = self.identifier._bearers
         bearers._find_key = self._find_key
         outside: Any = container.outside
         outside.check = self._check_url
-        self.rotation = container.rotation
+        self.rotation = container.identity.rotation
         self.database = container.database
         self.hasher = container.hasher
-        self.lookup = container.scoped
-        self.masters = container.masters
-        self.people = container.people
-        self.scoped_use = container.used_scoped
-        self.master_use = container.used_masters
+        self.lookup = container.identity.scoped
+        self.masters = container.identity.masters
+        self.people = container.identity.people
+        self.scoped_use = container.identity.used_scoped
+        self.master_use = container.identity.used_masters
         self.closings = self.heard.closings
         self.told = self.heard.facts
         self.open_clients = container.open_clients

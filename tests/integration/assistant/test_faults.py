@@ -356,7 +356,7 @@ async def test_an_erased_person_s_answers_go_too_even_while_they_are_written(
     container = scene.studio.talk.container
     async with container.open_privacy() as privacy:
         asked = await privacy.erase(scene.master, PersonPath(external_id="alice"))
-    await container.eraser.erase(asked.id)
+    await container.privacy.eraser.erase(asked.id)
     provider.gate.set()
     await asyncio.sleep(1.2)
     for message_id in (first.message_id, second.message_id):

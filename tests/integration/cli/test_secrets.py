@@ -115,7 +115,7 @@ async def test_keys_move_to_a_new_pepper_when_they_are_used(
     both = House(database, key_pepper=f"a pepper that is new,{old}")
     who = await both.container.identifier.identify(issued.key, door="rest")
     assert who.external_id == "ann"
-    await both.container.remac.flush()
+    await both.container.identity.remac.flush()
     await both.container.database.close()
 
     code, said, _ = chatserver(database, "check", KEY_PEPPER=f"a pepper that is new,{old}")
@@ -142,7 +142,7 @@ async def test_a_report_of_an_erasure_can_be_checked_from_a_file(
     await house.person(master, "ann")
     async with house.container.open_privacy() as privacy:
         asked = await privacy.erase(master, PersonPath(external_id="ann"))
-    await house.container.eraser.erase(asked.id)
+    await house.container.privacy.eraser.erase(asked.id)
     async with house.container.open_privacy() as privacy:
         shown = (await privacy.report(master, PersonPath(external_id="ann"))).model_dump_json()
     kept = tmp_path / "report.json"

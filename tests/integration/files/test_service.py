@@ -270,14 +270,14 @@ async def test_an_erased_person_s_files_are_gone_from_store_rows_and_others_mess
     await shelf.house.say(shelf.bob, room.id, "passed on", attachments=attachments)
     lines = [
         line
-        async for line in await shelf.house.container.exporter.export(
+        async for line in await shelf.house.container.privacy.exporter.export(
             shelf.master, PersonPath(external_id="ann")
         )
     ]
     assert sum(b'"type":"file"' in line and canary.encode() in line for line in lines) == 2
     async with shelf.house.container.open_privacy() as privacy:
         asked = await privacy.erase(shelf.master, PersonPath(external_id="ann"))
-    await shelf.house.container.eraser.erase(asked.id)
+    await shelf.house.container.privacy.eraser.erase(asked.id)
     for gone in (file.id, made.file.id):
         for noun in ("incoming", "files", "thumbnails"):
             assert await shelf.files.store.stat(key_of(shelf.ann.client_id, gone, noun)) is None

@@ -46,7 +46,7 @@ class Dies:
 async def erased(house: House, master: Principal, name: str = "ann") -> None:
     async with house.container.open_privacy() as privacy:
         asked = await privacy.erase(master, PersonPath(external_id=name))
-    await house.container.eraser.erase(asked.id)
+    await house.container.privacy.eraser.erase(asked.id)
 
 
 async def a_life(house: House, master: Principal) -> tuple[Principal, UUID]:
@@ -151,7 +151,7 @@ async def test_keys_and_sockets_end_at_once_and_the_name_is_free_only_afterwards
                 master, MemberRef(room_id=(await house.room(master)).id, user_id="ann")
             )
 
-    await house.container.eraser.erase(asked.id)
+    await house.container.privacy.eraser.erase(asked.id)
 
     newcomer = await house.person(master, "ann")
     assert newcomer.user_id != ann.user_id
@@ -176,7 +176,7 @@ async def test_the_report_is_signed_and_a_changed_one_is_not(
     signed = Signed(
         base64.b64decode(shown.signature.value), base64.b64decode(shown.signature.public_key)
     )
-    assert signed.public_key in house.container.signer.public_keys
+    assert signed.public_key in house.container.privacy.signer.public_keys
     assert is_signed(canonical(shown.report), signed)
     assert not is_signed(canonical(shown.report | {"user_id": "bob"}), signed)
 
@@ -193,14 +193,14 @@ async def test_a_worker_that_takes_over_tells_no_room_twice(
         rooms=lambda work: RoomRepository(work.session),
         answers=Dies(),
         files=container.files.janitor,
-        signer=container.signer,
+        signer=container.privacy.signer,
         count_changed=lambda _, __: None,
     )
     with pytest.raises(ConnectionError):
         await dying.erase(asked.id)
 
-    await house.container.eraser.erase(asked.id)
-    await house.container.eraser.erase(asked.id)
+    await house.container.privacy.eraser.erase(asked.id)
+    await house.container.privacy.eraser.erase(asked.id)
 
     facts = await house.rows(
         "select seq from room_event where room_id = :room and type = 'messages.erased'",
@@ -308,7 +308,9 @@ async def test_versions_reactions_mentions_and_bans_go_with_the_person(
         await sanctions.ban(
             bob, BanMember(room_id=elsewhere.id, user_id="ann", reason=f"because {CANARY}")
         )
-    kept = [orjson.loads(line) async for line in await house.container.exporter.export(ann, ANN)]
+    kept = [
+        orjson.loads(line) async for line in await house.container.privacy.exporter.export(ann, ANN)
+    ]
     by_type: dict[str, list[dict[str, Any]]] = {}
     for line in kept:
         by_type.setdefault(line["type"], []).append(line)

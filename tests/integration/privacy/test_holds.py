@@ -57,8 +57,8 @@ async def state_of(house: House, master: Principal, name: str = "ann") -> str:
 async def do_jobs(house: House, kind: str) -> int:
     """Do all jobs of a kind that wait, as a worker does."""
     container = house.container
-    rooms = RoomJobs(open_rooms=container.open_rooms, is_held=container.is_room_held)
-    privacy = PrivacyJobs(eraser=container.eraser, keeper=container.keeper)
+    rooms = RoomJobs(open_rooms=container.open_rooms, is_held=container.privacy.is_room_held)
+    privacy = PrivacyJobs(eraser=container.privacy.eraser, keeper=container.privacy.keeper)
     handle = {PURGE_ROOM.name: rooms.purge, ERASE_USER.name: privacy.erase}[kind]
     waiting = await house.rows(
         "delete from job where kind = :kind returning id, client_id, payload", kind=kind
@@ -171,11 +171,11 @@ class TestRetention:
             await house.change("delete from departure")
         subject = {"room_id": kept.id} if what == "room" else {"user_id": "ann"}
         hold = await place(house, master, **subject)
-        assert await house.container.keeper.apply() > 0
+        assert await house.container.privacy.keeper.apply() > 0
         assert await contents(house, kept.id) == ["evidence"]
         assert await house.rows("select 1 from room_event where room_id = :r", r=other.id) == []
         await release(house, master, hold)
-        assert await house.container.keeper.apply() > 0
+        assert await house.container.privacy.keeper.apply() > 0
         assert await contents(house, kept.id) == []
 
 

@@ -59,7 +59,7 @@ async def test_only_what_is_too_old_goes_and_the_epoch_stays(
     await age(house, room_id, 3, days=31)
     [before] = await house.rows("select epoch, last_seq from room where id = :r", r=room_id)
 
-    assert await house.container.keeper.apply() == 3
+    assert await house.container.privacy.keeper.apply() == 3
 
     assert await rows_of(house, room_id) == {"room_event": [4], "message": [4]}
     [after] = await house.rows("select epoch, last_seq, min_seq from room where id = :r", r=room_id)
@@ -81,8 +81,8 @@ async def test_a_room_may_end_up_empty_and_goes_on(house: House, master: Princip
     ann, room_id = await a_room(house, master)
     await keep(house, master, group=1)
     await age(house, room_id, 4, days=2)
-    assert await house.container.keeper.apply() == 4
-    assert await house.container.keeper.apply() == 0
+    assert await house.container.privacy.keeper.apply() == 4
+    assert await house.container.privacy.keeper.apply() == 0
     sent = await house.say(ann, room_id, "new")
     assert sent.message.seq == 5
     replayed = await house.container.catch_up.replay(ann, Replay(room_id=room_id, after_seq=4))
@@ -99,7 +99,7 @@ async def test_other_types_and_other_clients_keep_everything(
     await keep(house, master, support=None, direct=1)
     for room_id in (support, theirs, unnamed):
         await age(house, room_id, 4, days=1000)
-    assert await house.container.keeper.apply() == 0
+    assert await house.container.privacy.keeper.apply() == 0
     for room_id in (support, theirs, unnamed):
         assert (await rows_of(house, room_id))["room_event"] == [1, 2, 3, 4]
 
@@ -111,5 +111,5 @@ async def test_more_than_one_slice_is_removed(
     _, room_id = await a_room(house, master)
     await keep(house, master, group=1)
     await age(house, room_id, 3, days=2)
-    assert await house.container.keeper.apply() == 3
+    assert await house.container.privacy.keeper.apply() == 3
     assert (await rows_of(house, room_id))["room_event"] == [4]

@@ -128,7 +128,7 @@ async def test_edited_deleted_and_erased_words_are_gone_at_once(shelf: Shelf) ->
     assert len(await house.rows("select message_id from message_search")) == 2
     async with house.container.open_privacy() as privacy:
         asked = await privacy.erase(shelf.master, PersonPath(external_id="bob"))
-    await house.container.eraser.erase(asked.id)
+    await house.container.privacy.eraser.erase(asked.id)
     assert len(await house.rows("select message_id from message_search")) == 1
     assert await found(shelf, shelf.ann, "fox") == []
 

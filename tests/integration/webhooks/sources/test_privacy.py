@@ -34,7 +34,7 @@ async def test_an_erasure_reaches_what_came(shop: Shop, who: str | int) -> None:
     assert (hers.status, theirs.status) == ("done", "done")
     async with shop.house.container.open_privacy() as privacy:
         asked = await privacy.erase(shop.master, PersonPath(external_id=str(who)))
-    await shop.house.container.eraser.erase(asked.id)
+    await shop.house.container.privacy.eraser.erase(asked.id)
 
     assert await rows_with(shop.house.address.admin_url, CANARY) == {}
     assert (await shop.event(hers.id)).body == ""
@@ -55,7 +55,7 @@ async def test_a_form_of_hers_goes_too_and_nothing_is_done_for_it_later(shop: Sh
     await shop.house.person(shop.master, "ann@x")
     async with shop.house.container.open_privacy() as privacy:
         asked = await privacy.erase(shop.master, PersonPath(external_id="ann@x"))
-    await shop.house.container.eraser.erase(asked.id)
+    await shop.house.container.privacy.eraser.erase(asked.id)
     assert await shop.run(event_id)
     assert (await shop.event(event_id)).status == "dead"
     assert await rows_with(shop.house.address.admin_url, CANARY) == {}
