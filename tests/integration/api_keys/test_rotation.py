@@ -255,8 +255,8 @@ class TestRejectAndAlert:
         for _ in range(3):
             with pytest.raises(AuthReuseDetectedError) as refused:
                 await house.connect(used_up)
-        assert "ended" not in refused.value.message
-        assert refused.value.details["action"] == "login"
+            assert "ended" not in refused.value.message
+            assert refused.value.details["action"] == "login"
         [after] = await house.rows("select * from key_family")
         assert after == before
         assert house.closings == []

@@ -128,3 +128,16 @@ async def test_more_than_a_slice_is_removed_in_one_go(
     )
     await RecordJobs(database=database).trim(CLAIM)
     assert await read("select 1 from idempotency") == []
+
+
+async def test_revoked_tokens_are_kept_for_as_long_as_one_could_live(
+    database: Database, read: Read
+) -> None:
+    for jti, until in (("over", "- interval '1 minute'"), ("lives", "+ interval '1 hour'")):
+        await run(
+            database,
+            "insert into revoked_token (client_id, handle, issuer, jti, kept_until)"
+            f" values ('{CLIENT}', '{jti}'::bytea, 'i', '{jti}', now() {until})",
+        )
+    await RecordJobs(database=database).trim(CLAIM)
+    assert await read("select jti from revoked_token") == [{"jti": "lives"}]
