@@ -54,7 +54,10 @@ SWEEP_S: Final = 25.0
 EXPIRE_S: Final = 2.0
 # What a client may rely on; more of it comes with later versions.
 FEATURES: Final = {
-    **{"recovery": True, "rotation": True, "typing": False, "presence": True},
+    "recovery": True,
+    "rotation": True,
+    "typing": False,
+    "presence": True,
     "assistant": True,
 }
 

@@ -107,7 +107,12 @@ async def _things_of(alice: Party, scene: Scene, canary: str, name_canary: str) 
     (await scene.api.delete(f"/users/{gone}")).ok()
     more = {"type": "group", "title": canary, "external_id": f"more-{name_canary}"}
     (await scene.api.post("/rooms", more)).ok()
-    bot = (await scene.api.post("/bots", {"name": canary, "instructions": canary})).ok()
+    body = {
+        "name": canary,
+        "instructions": canary,
+        "access": {"mode": "listed", "user_ids": [alice.name]},
+    }
+    bot = (await scene.api.post("/bots", body)).ok()
     session = (
         await scene.api.post(
             "/sessions", {"user_id": alice.name, "title": canary, "bot_id": bot["id"]}

@@ -249,7 +249,9 @@ class Studio:
         self, who: Principal, room_id: UUID, content: str = "When does it open?", **more: Any
     ) -> AskedOut:
         members: dict[str, Any] = {
-            **{"room_id": room_id, "content": content, "client_msg_id": uuid7().hex},
+            "room_id": room_id,
+            "content": content,
+            "client_msg_id": uuid7().hex,
             **more,
         }
         async with self.wiring.open_answers() as answers:

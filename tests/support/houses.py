@@ -58,7 +58,9 @@ class House:
                 {"content": f"{self.canary} text", "sender_id": person},
             )
         ).ok()["message"]
-        bot = (await scene.api.post("/bots", {"name": f"{self.canary} bot"})).ok()
+        access = {"mode": "listed", "user_ids": [person]}
+        bot = {"name": f"{self.canary} bot", "access": access}
+        bot = (await scene.api.post("/bots", bot)).ok()
         session = {"user_id": person, "title": f"{self.canary} session", "bot_id": bot["id"]}
         session = (await scene.api.post("/sessions", session)).ok()
         talk = f"/sessions/{session['id']}"
