@@ -109,6 +109,9 @@ async def _follow(device: Device, message_id: str, reader: Reader) -> dict[str, 
                 CHAT, "assistant.catch_up", {"message_id": message_id, **reader.have}
             )
             reader.catch_up(said)
+            if said["status"] not in RUNNING:
+                # Whoever comes after the end has it from here, and the final fact from the log.
+                return {"content": reader.text}
         events = device.events[CHAT]
         for name, fact in events[seen:]:
             data = fact.get("data", {}) if isinstance(fact, dict) else {}

@@ -139,7 +139,12 @@ async def _things_of(
     hook = {"url": f"https://8.8.8.8/{canary}", "events": ["*"], "description": canary}
     endpoint = (await scene.api.post("/webhooks/endpoints", hook)).ok()
     tested = (await scene.api.post(f"/webhooks/endpoints/{endpoint['id']}/test", {})).ok()
-    bot = (await scene.api.post("/bots", {"name": canary, "instructions": canary})).ok()
+    body = {
+        "name": canary,
+        "instructions": canary,
+        "access": {"mode": "listed", "user_ids": [alice.name]},
+    }
+    bot = (await scene.api.post("/bots", body)).ok()
     session = (
         await scene.api.post(
             "/sessions", {"user_id": alice.name, "title": canary, "bot_id": bot["id"]}

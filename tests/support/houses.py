@@ -93,7 +93,9 @@ class House:
         endpoint = (await scene.api.post("/webhooks/endpoints", hook)).ok()
         tested = (await scene.api.post(f"/webhooks/endpoints/{endpoint['id']}/test", {})).ok()
         address = {"channel": "email", "address": f"a@{self.canary}.example"}
-        bot = (await scene.api.post("/bots", {"name": f"{self.canary} bot"})).ok()
+        access = {"mode": "listed", "user_ids": [person]}
+        bot = {"name": f"{self.canary} bot", "access": access}
+        bot = (await scene.api.post("/bots", bot)).ok()
         session = {"user_id": person, "title": f"{self.canary} session", "bot_id": bot["id"]}
         session = (await scene.api.post("/sessions", session)).ok()
         talk = f"/sessions/{session['id']}"

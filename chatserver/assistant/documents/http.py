@@ -90,7 +90,10 @@ class DocumentsHttp:
         errors=(DocumentNotFoundError,),
     )
     async def chunks(self, principal: Principal, command: ListChunks) -> Page[ChunkOut]:
-        """List the passages of a document, in its order."""
+        """List the passages of a document, in its order.
+
+        `around` gives one passage and its `neighbours`, for showing what stands about a citation.
+        """
         async with self._documents() as documents:
             return await documents.chunks(principal, command)
 

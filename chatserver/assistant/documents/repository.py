@@ -125,6 +125,17 @@ class DocumentRepository:
         counted = await self._session.scalar(select(func.count()).select_from(Chunk).where(*where))
         return found.all(), counted or 0
 
+    async def place(self, client_id: UUID, document_id: UUID, chunk_id: UUID) -> int | None:
+        """Tell which passage of a document, from 0, this one is."""
+        found: int | None = await self._session.scalar(
+            select(col(Chunk.ord)).where(
+                col(Chunk.client_id) == client_id,
+                col(Chunk.document_id) == document_id,
+                col(Chunk.id) == chunk_id,
+            )
+        )
+        return found
+
     async def mirror(self, row: dict[str, Any]) -> bool:
         """Keep a copy of a dashboard's source. False: its id is taken by another client."""
         first = {"origin": "dashboard", "status": "queued", "version": 1, "indexed_version": 0}

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import StringConstraints
+from pydantic import Field, StringConstraints
 
 from chatserver.kernel.paging import PageRequest
 from chatserver.kernel.wire import Answer, Id, Request, Timestamp, UploadRequest, left_out
@@ -33,7 +33,11 @@ class ListDocuments(PageRequest):
 
 
 class ListChunks(PageRequest):
+    """Which page of a document's passages; with `around` that one and its `neighbours`."""
+
     document_id: Id
+    around: Id | None = None
+    neighbours: Annotated[int, Field(ge=0, le=10)] = 1
 
 
 class Progress(Answer):

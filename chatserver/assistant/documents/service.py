@@ -130,8 +130,15 @@ class DocumentService:
 
     async def chunks(self, principal: Principal, command: ListChunks) -> Page[ChunkOut]:
         document = await self.visible(principal, command.document_id)
+        offset, limit = command.offset, command.size
+        if command.around is not None:
+            place = await self._documents.place(document.client_id, document.id, command.around)
+            if place is None:
+                raise DocumentNotFoundError
+            offset = max(0, place - command.neighbours)
+            limit = place + command.neighbours + 1 - offset
         found, counted = await self._documents.chunks(
-            document.client_id, document.id, offset=command.offset, limit=command.size
+            document.client_id, document.id, offset=offset, limit=limit
         )
         items = [
             ChunkOut(

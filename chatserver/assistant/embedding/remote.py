@@ -1,15 +1,18 @@
 """Any endpoint that speaks OpenAI's embeddings: OpenAI itself, Ollama, vLLM, llama.cpp."""
 
 import asyncio
+import importlib
 import random
 from collections.abc import Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-import openai
 
 from chatserver.assistant.embedding.errors import EmbedderAwayError
 from chatserver.assistant.embedding.schemas import Vectors
+
+if TYPE_CHECKING:
+    import openai
 
 MOST_PER_CALL: Final = 64
 TOTAL_S: Final = 30.0
@@ -27,7 +30,8 @@ class RemoteEmbedder:
     ) -> None:
         self.name = name
         self._dimensions = dimensions
-        self._client = openai.AsyncOpenAI(
+        # Loaded when it is first needed: most processes never do.
+        self._client: openai.AsyncOpenAI = _library().AsyncOpenAI(
             base_url=base_url,
             # The library refuses an empty key; local servers want none.
             api_key=api_key or "none",
@@ -46,17 +50,18 @@ class RemoteEmbedder:
         await self._client.close()
 
     async def _call(self, texts: Sequence[str]) -> Vectors:
+        library = _library()
         for attempt in range(1, TRIES + 1):
             try:
                 return await self._ask(texts)
-            except openai.APIStatusError as error:
+            except library.APIStatusError as error:
                 passing = error.status_code == RATE_LIMITED or error.status_code >= SERVER_ERROR
                 if not passing or attempt == TRIES:
                     raise EmbedderAwayError(
                         f"The embedding endpoint answers {error.status_code}."
                     ) from error
                 await asyncio.sleep(_pause(error, attempt))
-            except openai.OpenAIError as error:
+            except library.OpenAIError as error:
                 raise EmbedderAwayError(
                     f"The embedding endpoint can't be reached ({type(error).__name__})."
                 ) from error
@@ -68,7 +73,7 @@ class RemoteEmbedder:
             input=list(texts),
             # Not every server knows base64, which the library would ask for by itself.
             encoding_format="float",
-            dimensions=openai.omit if self._dimensions is None else self._dimensions,
+            dimensions=_library().omit if self._dimensions is None else self._dimensions,
         )
         rows = [each.embedding for each in sorted(answer.data, key=lambda each: each.index)]
         try:
@@ -85,7 +90,11 @@ class RemoteEmbedder:
         return np.asarray(vectors / np.maximum(length, 1e-12), np.float32)
 
 
-def _pause(error: openai.APIStatusError, attempt: int) -> float:
+def _library() -> Any:  # noqa: ANN401 - the module
+    return importlib.import_module("openai")
+
+
+def _pause(error: "openai.APIStatusError", attempt: int) -> float:
     asked = error.response.headers.get("retry-after", "")
     seconds = float(asked) if asked.isdecimal() else 2.0 ** (attempt - 1)
     return min(seconds, LONGEST_PAUSE_S) * (1 + random.random() / 4)  # noqa: S311 - no secret

@@ -13,12 +13,12 @@ from pathlib import PurePosixPath
 from typing import Any, Final
 
 from chatserver.assistant.embedding.carried import tokenizer
-from chatserver.assistant.reading.chunking import Chunker, Heading
+from chatserver.assistant.reading.chunking import Chunker
 from chatserver.assistant.reading.cleaning import Cleaned, clean
 from chatserver.assistant.reading.confinement import Bounds, confine
 from chatserver.assistant.reading.decoding import decode
 from chatserver.assistant.reading.language import config_of
-from chatserver.assistant.reading.shapes import MOST_CHARACTERS, Refused, Text
+from chatserver.assistant.reading.shapes import MOST_CHARACTERS, Heading, Refused, Text
 from chatserver.assistant.reading.sniffing import kind_of
 
 _HERE: Final = "chatserver.assistant.reading."

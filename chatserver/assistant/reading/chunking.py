@@ -9,6 +9,8 @@ from typing import Final, TypeAlias
 from semantic_text_splitter import MarkdownSplitter, TextSplitter
 from tokenizers import Tokenizer
 
+from chatserver.assistant.reading.shapes import Heading
+
 CHUNK_TOKENS: Final = 512
 PART_TOKENS: Final = 128
 # A header takes at most a quarter of its part; a token is about 3.5 characters.
@@ -18,15 +20,6 @@ TABLE: Final = 7
 _HEADING: Final = re.compile(r"^ {0,3}(#{1,6})[ \t]+(.+?)[ \t]*#*[ \t]*$", re.MULTILINE)
 _FENCE: Final = re.compile(r"^ {0,3}(`{3,}|~{3,})", re.MULTILINE)
 _RULE: Final = re.compile(r"^[ \t]*\|?[ \t]*:?-{2,}:?[ \t]*(\|[ \t]*:?-{2,}:?[ \t]*)+\|?[ \t]*$")
-
-
-@dataclass(frozen=True, slots=True)
-class Heading:
-    """What stands above the text from `at` on: level 1 to 6, or a table's first row (7)."""
-
-    at: int
-    level: int
-    text: str
 
 
 @dataclass(frozen=True, slots=True)

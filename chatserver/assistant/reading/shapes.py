@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from typing import Final
 
-from chatserver.assistant.reading.chunking import Heading
-
 MOST_CHARACTERS: Final = 5_000_000
 MOST_PAGES: Final = 2_000
 # Between two pages, slides or chapters.
@@ -17,6 +15,15 @@ class Refused(Exception):  # noqa: N818 - it is no error of ours
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Heading:
+    """What stands above the text from `at` on: level 1 to 6, or a table's first row (7)."""
+
+    at: int
+    level: int
+    text: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -155,9 +155,9 @@ class Trainer:
         return _Work(job_id, document)
 
     async def _read(self, work: _Work) -> ReadDocument:
-        document = work.document
-        if document.kind == "url":
+        if work.document.kind == "url":
             await self._fetch(work)
+        document = work.document
         if document.storage_key is None:
             raise Refused("empty")
         is_titled = document.kind == "text" or document.title != document.name

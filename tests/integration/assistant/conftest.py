@@ -49,18 +49,14 @@ async def scene_of(studio: Studio, *, kind: str = "assistant", **bot: Any) -> Sc
     return Scene(studio, master, alice, bob, made, room.id)
 
 
-@pytest.fixture
-async def scene(
-    assistant_database: Database, provider: LanguageModelServer
+async def _with_model(
+    database: Database, provider: LanguageModelServer, **settings: Any
 ) -> AsyncIterator[Scene]:
-    """A studio whose model is the provider, without a worker as yet."""
     studio = Studio(
-        assistant_database,
+        database,
         openai_base_url=provider.url,
         openai_api_key="sk-test-0123456789abcdef",
-        answer_first_token_s=0.6,
-        answer_token_s=0.6,
-        answer_whole_s=3,
+        **settings,
     )
     await studio.start()
     try:
@@ -68,6 +64,25 @@ async def scene(
     finally:
         provider.gate.set()
         await studio.stop()
+
+
+@pytest.fixture
+async def scene(
+    assistant_database: Database, provider: LanguageModelServer
+) -> AsyncIterator[Scene]:
+    """A studio whose model is the provider, without a worker as yet."""
+    async for made in _with_model(assistant_database, provider):
+        yield made
+
+
+@pytest.fixture
+async def impatient(
+    assistant_database: Database, provider: LanguageModelServer
+) -> AsyncIterator[Scene]:
+    """One that waits for its provider for half a second, and for a whole answer for three."""
+    limits = {"answer_first_token_s": 0.6, "answer_token_s": 0.6, "answer_whole_s": 3}
+    async for made in _with_model(assistant_database, provider, **limits):
+        yield made
 
 
 @pytest.fixture

@@ -48,7 +48,10 @@ async def test_a_text_is_read_found_and_cited_by_its_place(library: Library) -> 
 
     async with library.parts.open_documents() as service:
         page = await service.chunks(library.master, ListChunks(document_id=document.id, size=100))
+        near = ListChunks(document_id=document.id, around=page.items[1].id, neighbours=1)
+        around = await service.chunks(library.master, near)
     assert "".join(each.text for each in page.items) == MANUAL
+    assert [each.ord for each in around.items] == [0, 1, 2]
 
 
 async def test_the_same_content_is_not_read_twice(library: Library) -> None:

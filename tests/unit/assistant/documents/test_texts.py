@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chatserver.assistant.embedding.carried import CARRIED, CarriedFileError, carried, tokenizer
-from chatserver.assistant.reading.chunking import Chunker, Heading
+from chatserver.assistant.reading.chunking import Chunker
 from chatserver.assistant.reading.cleaning import clean
 from chatserver.assistant.reading.decoding import decode
 from chatserver.assistant.reading.language import config_of, searchable
-from chatserver.assistant.reading.shapes import Refused
+from chatserver.assistant.reading.shapes import Heading, Refused
 from chatserver.assistant.reading.sniffing import kind_of
 
 ENGLISH = "The café on the corner serves coffee from seven, and the naïve guest pays in full. " * 6
