@@ -344,9 +344,9 @@ class Server:
 
     async def _sweep(self) -> None:
         """Close the sockets of what ended without this node hearing of it."""
-        people = await self.container.identity.people.void_among(self.realtime.bearers())
+        people = await self.container.credentials.people.void_among(self.realtime.bearers())
         tokens = tokens_of(self.realtime.sessions())
-        revoked = await self.container.identity.issuers.revoked_among(tokens)
+        revoked = await self.container.credentials.issuers.revoked_among(tokens)
         kids = await self.container.identifier.dead_among(self.realtime.kids())
         code = "auth.revoked"
         for closing in (

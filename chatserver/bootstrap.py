@@ -30,10 +30,10 @@ from chatserver.webhooks.sources.parts import Parts
 from chatserver.wiring.answers import AnswerWiring
 from chatserver.wiring.chat import Conversation
 from chatserver.wiring.core import Core
+from chatserver.wiring.credentials import Credentials
 from chatserver.wiring.documents import DocumentsParts
 from chatserver.wiring.files import FilesParts
 from chatserver.wiring.helpdesk import Helpdesk
-from chatserver.wiring.identity import Identity
 from chatserver.wiring.moderation import Moderation
 from chatserver.wiring.notifications import Notifications
 from chatserver.wiring.privacy import Privacy
@@ -49,13 +49,13 @@ class Container(Core):
 
     def __init__(self, settings: Settings, *, name: str = "chatserver") -> None:
         super().__init__(settings, name=name)
-        self.identity = Identity(self, users=self._users, kick=self._kick)
-        self.identifier = self.identity.identifier
+        self.credentials = Credentials(self, users=self._users, kick=self._kick)
+        self.identifier = self.credentials.identifier
         self.open_clients = self.open(self._clients)
         self.open_master_keys = self.open(self._master_keys)
         self.open_tokens = self.open(self._tokens)
         self.open_users = self.open(self._users)
-        self.open_api_keys = self.identity.open_api_keys
+        self.open_api_keys = self.credentials.open_api_keys
         self.open_rooms = self.open(self._rooms)
         self.open_members = self.open(self._members)
         self.open_sanctions = self.open(self._sanctions)
@@ -133,7 +133,7 @@ class Container(Core):
         if self.broadcaster is self.publisher:
             await self.publisher.start()
         loop = asyncio.get_running_loop()
-        self._lazily = [loop.create_task(notes.run()) for notes in self.identity.lazily]
+        self._lazily = [loop.create_task(notes.run()) for notes in self.credentials.lazily]
 
     async def stop(self) -> None:
         """Store what waits, then let every connection go."""

@@ -11,7 +11,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Any, Final
 from uuid import UUID
 
 import structlog
@@ -23,6 +23,7 @@ from chatserver.infra.batching import Batcher
 from chatserver.kernel.errors import UnavailableError
 from chatserver.kernel.principal import NOBODY
 from workers.condition import Condition
+from workers.delivery_ports import Judge, Notes, Queue, Sender
 
 POLL_S: Final = 1.0
 # So long at least between two walks through the targets.
@@ -44,56 +45,6 @@ _UNREADABLE: Final = object()
 GIVE_BACK_S: Final = 2.0
 
 log = structlog.get_logger()
-
-
-class Queue(Protocol):
-    """The rows."""
-
-    async def claim(
-        self, channel: str, *, limit: int, after: UUID, full: Sequence[UUID]
-    ) -> list[Claim]: ...
-
-    async def record(self, ended: Sequence[Ended]) -> list[bool]: ...
-
-    async def give_back(self, claims: Sequence[Claim]) -> None: ...
-
-    async def take_back(self) -> int: ...
-
-    async def settle(self) -> int: ...
-
-
-class Sender(Protocol):
-    """Who knows how a channel's deliveries are sent."""
-
-    async def load(self, claims: Sequence[Claim]) -> Sequence[Any]:
-        """Read what some deliveries say, in their order."""
-        ...
-
-    async def send(self, claim: Claim, loaded: Any) -> Sent:  # noqa: ANN401 - what `load` gave
-        """Send one; what goes wrong is an outcome."""
-        ...
-
-
-class Notes(Protocol):
-    """Who follows how well targets are."""
-
-    async def failed(self, claim: Claim, sent: Sent, *, is_flapping: bool) -> bool:
-        """Note a failure. True: nothing more is to be sent there for now."""
-        ...
-
-    async def succeeded(self, claim: Claim) -> None:
-        """Note that a target that was not well took something."""
-        ...
-
-    async def gave_back(self, target_id: UUID) -> None:
-        """Hear that what was held for a stopped target waits again: somebody else may take it."""
-        ...
-
-
-class Judge(Protocol):
-    """Decides what follows a try."""
-
-    def __call__(self, claim: Claim, sent: Sent, *, spread: float) -> Verdict: ...
 
 
 @dataclass(slots=True)

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 
 from chatserver.notifications.requests.policies import judge
-from workers.deliveries import Lane, Notes, Queue, Sender
+from workers.deliveries import Lane
+from workers.delivery_ports import Notes, Queue, Sender
 
 
 class NotificationLanes:

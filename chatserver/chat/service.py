@@ -43,7 +43,8 @@ from chatserver.rooms.errors import (
     RoomReadOnlyError,
 )
 from chatserver.rooms.models import Member, Room
-from chatserver.rooms.service import People, RoomService
+from chatserver.rooms.ports import People
+from chatserver.rooms.service import RoomService
 
 log = structlog.get_logger()
 

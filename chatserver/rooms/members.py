@@ -22,6 +22,7 @@ from chatserver.rooms.errors import (
 )
 from chatserver.rooms.events import actor_of, member_fact
 from chatserver.rooms.models import Member, Room
+from chatserver.rooms.ports import People
 from chatserver.rooms.repository import RoomRepository
 from chatserver.rooms.schemas import (
     InviteMembers,
@@ -33,7 +34,7 @@ from chatserver.rooms.schemas import (
     RoomRef,
     UpdateMember,
 )
-from chatserver.rooms.service import People, RoomService
+from chatserver.rooms.service import RoomService
 from chatserver.users.models import User
 
 _PRIVATE = ("is_muted", "is_favorite", "notification_level")

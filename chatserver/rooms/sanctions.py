@@ -11,6 +11,7 @@ from chatserver.rooms.errors import BanNotFoundError, MemberNotFoundError
 from chatserver.rooms.events import actor_of, member_fact
 from chatserver.rooms.members import MemberService, member_out
 from chatserver.rooms.models import Member, Room, RoomBan
+from chatserver.rooms.ports import People
 from chatserver.rooms.repository import RoomRepository
 from chatserver.rooms.schemas import (
     BanMember,
@@ -22,7 +23,7 @@ from chatserver.rooms.schemas import (
     MuteMember,
     Unbanned,
 )
-from chatserver.rooms.service import People, RoomService
+from chatserver.rooms.service import RoomService
 
 
 class SanctionService:

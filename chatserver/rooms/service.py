@@ -1,7 +1,7 @@
 """What one can do with rooms: make, find, change, put to sleep, wake and end them."""
 
-from collections.abc import Callable, Sequence
-from typing import Final, Protocol
+from collections.abc import Callable
+from typing import Final
 from uuid import UUID
 
 from chatserver.infra.unit_of_work import Recorder
@@ -15,6 +15,7 @@ from chatserver.rooms import policies
 from chatserver.rooms.errors import NotARoomMemberError, RoomNotFoundError
 from chatserver.rooms.events import actor_of, member_fact, my_seat, room_fact, room_members
 from chatserver.rooms.models import Member, Room
+from chatserver.rooms.ports import People
 from chatserver.rooms.repository import RoomRepository
 from chatserver.rooms.schemas import (
     CreatedRoom,
@@ -29,20 +30,6 @@ from chatserver.rooms.schemas import (
 )
 
 MOST_WATCHED: Final = 1000
-
-
-class People(Protocol):
-    """Where external ids become server ids."""
-
-    async def find(
-        self, client_id: UUID, external_ids: Sequence[str], *, field: str
-    ) -> dict[str, UUID]:
-        """Look users up; raise `user.not_found` with the places in `field` when one is unknown."""
-        ...
-
-    async def find_one(self, client_id: UUID, external_id: str, *, field: str) -> UUID:
-        """Look one user up; raise `user.not_found` with `field` when unknown."""
-        ...
 
 
 class RoomService:

@@ -19,7 +19,8 @@ from chatserver.infra.unit_of_work import UnitOfWork
 from chatserver.kernel.clock import utc_now
 from chatserver.kernel.opening import Open
 from chatserver.rooms.members import MemberService
-from chatserver.rooms.service import People, RoomService
+from chatserver.rooms.ports import People
+from chatserver.rooms.service import RoomService
 from chatserver.wiring.core import Core
 
 

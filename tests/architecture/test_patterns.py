@@ -57,7 +57,7 @@ def used(name: str) -> set[str]:
     module, _, variable = name.rpartition(".")
     source = inspect.getsource(importlib.import_module(module))
     return set(
-        re.findall(rf"\b{variable}\.(fullmatch|match|search|sub|finditer|findall)\(", source)
+        re.findall(rf"\b{variable}\.(fullmatch|match|search|subn?|finditer|findall)\(", source)
     )
 
 

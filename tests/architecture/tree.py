@@ -54,6 +54,7 @@ def features() -> set[str]:
     for marker in (ROOT / "chatserver").glob("*/__init__.py"):
         name = marker.parent.name
         inner = {f"{name}.{each.parent.name}" for each in marker.parent.glob("*/__init__.py")}
+        inner -= TECHNICAL
         has_files = any(each != marker for each in marker.parent.glob("*.py"))
         if name not in TECHNICAL:
             found |= {name} if has_files or not inner else inner

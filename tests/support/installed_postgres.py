@@ -20,10 +20,15 @@ _START_S: Final = 20.0
 
 
 def installed() -> list[Path]:
-    """The programs of every version that is here and not too old, oldest first."""
-    versions = [path for path in _HOME.glob("[0-9]*") if (path / "bin" / "postgres").is_file()]
+    """The programs of every version that is here, not too old, and has pgvector; oldest first."""
+    versions = [path for path in _HOME.glob("[0-9]*") if _is_whole(path)]
     numbers = {int(path.name): path / "bin" for path in versions if path.name.isdigit()}
     return [numbers[number] for number in sorted(numbers) if number >= _FLOOR]
+
+
+def _is_whole(home: Path) -> bool:
+    vector = Path("/usr/share/postgresql", home.name, "extension", "vector.control")
+    return (home / "bin" / "postgres").is_file() and vector.is_file()
 
 
 class InstalledPostgres:

@@ -52,25 +52,25 @@ class KeyHouse(House):
         container.generation._number = 1
         container.slow.close()
         container.slow = SlowHasher(cost=4)
-        self.counted = Counted(container.identity.scoped)
+        self.counted = Counted(container.credentials.scoped)
         self.signing: dict[str, PublicKey] = {}
-        container.identity.life = replace(LIFE, grace=grace)
-        container.identity.rotation._life = container.identity.life
-        container.identity.rotation._families = self.counted
+        container.credentials.life = replace(LIFE, grace=grace)
+        container.credentials.rotation._life = container.credentials.life
+        container.credentials.rotation._families = self.counted
         self.identifier = container.identifier
         self.identifier._slow = container.slow
         bearers: Any = self.identifier._bearers
         bearers._find_key = self._find_key
         outside: Any = container.outside
         outside.check = self._check_url
-        self.rotation = container.identity.rotation
+        self.rotation = container.credentials.rotation
         self.database = container.database
         self.hasher = container.hasher
-        self.lookup = container.identity.scoped
-        self.masters = container.identity.masters
-        self.people = container.identity.people
-        self.scoped_use = container.identity.used_scoped
-        self.master_use = container.identity.used_masters
+        self.lookup = container.credentials.scoped
+        self.masters = container.credentials.masters
+        self.people = container.credentials.people
+        self.scoped_use = container.credentials.used_scoped
+        self.master_use = container.credentials.used_masters
         self.closings = self.heard.closings
         self.told = self.heard.facts
         self.open_clients = container.open_clients

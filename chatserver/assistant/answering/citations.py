@@ -16,11 +16,12 @@ LONGEST_MARK: Final = 64
 MOST_LETTERS: Final = 14
 # What may stand in a mark beside digits and brackets.
 _WORDS: Final = r"(?:sources?|src|docs?|documents?|refs?|citations?)"
-_ITEM: Final = rf"\^?\s*(?:{_WORDS}\.?\s*:?\s*)?#?(\d{{1,9}})(?:†[^\],;]*)?"
+_ITEM: Final = rf"\^?\s*+(?:{_WORDS}\.?\s*+:?\s*+)?#?\d{{1,9}}+(?:†[^\],;]*+)?"
 _RANGE: Final = re.compile(r"(\d{1,9})\s*[-\u2013\u2014]\s*(\d{1,9})")
+# Nothing of it is tried twice (`+`): a model's text must not keep it busy.
+_NUMBERED: Final = rf"(?:\d{{1,9}}+\s*+[-\u2013\u2014]\s*+\d{{1,9}}+|{_ITEM})"
 _MARK: Final = re.compile(
-    rf"\s*(?:{_ITEM}|\d{{1,9}}\s*[-\u2013\u2014]\s*\d{{1,9}})"
-    rf"(?:\s*(?:[,;\uff0c、&\s]|and)\s*(?:{_ITEM}|\d{{1,9}}\s*[-\u2013\u2014]\s*\d{{1,9}}))*\s*",
+    rf"\s*+{_NUMBERED}(?:(?:\s*+(?:[,;\uff0c、&]|and)\s*+|\s++){_NUMBERED})*+\s*+",
     re.IGNORECASE,
 )
 # What a model writes where it has no number at all.

@@ -81,15 +81,12 @@ class Links:
             if end is None:
                 return ""
             text, self._is_dropping = text[end.start() :], False
-        for pattern, stands in (
-            (_TARGET, "]"),
-            (_DEFINITION, "]"),
-            (_TAG, ""),
-            (_URL, REMOVED),
-            (_IMAGE, ""),
-        ):
-            text, count = pattern.subn(stands, text)
-            self.removed += count
+        text, targets = _TARGET.subn("]", text)
+        text, definitions = _DEFINITION.subn("]", text)
+        text, tags = _TAG.subn("", text)
+        text, addresses = _URL.subn(REMOVED, text)
+        text, images = _IMAGE.subn("", text)
+        self.removed += targets + definitions + tags + addresses + images
         return text
 
 

@@ -53,7 +53,7 @@ class GenerationRepository:
             name: orjson.dumps(value).decode() if isinstance(value, dict | list) else value
             for name, value in found.mappings().one().items()
         }
-        return message_of(row, with_context=with_context)  # type: ignore[arg-type]  # read by name, like a record
+        return message_of(row, with_context=with_context)  # read by name, like a record
 
     async def answers_to(self, client_id: UUID, question_id: UUID) -> list[Generation]:
         found = await self._session.scalars(

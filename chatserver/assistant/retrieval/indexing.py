@@ -30,7 +30,7 @@ order by i.n_parts
 # Of bots that are gone, embedded anew or small again; and what a broken build has left.
 _ORPHANS: Final = """
 select c.relname from pg_class c join pg_index x on x.indexrelid = c.oid
-where c.relnamespace = 'public'::regnamespace and c.relname ~ '^hnsw_[0-9a-f]{32}_[0-9]+$'
+where x.indrelid = 'chunk_part'::regclass and starts_with(c.relname, 'hnsw_')
   and (not x.indisvalid or not exists (
     select from bot_index i where i.n_parts > $1 / 2
       and c.relname = 'hnsw_' || replace(i.bot_id::text, '-', '') || '_' || i.model_id))

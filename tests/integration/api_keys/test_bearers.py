@@ -161,8 +161,8 @@ class TestRevokingOne:
         ended = (await house.connect(issuer.token(jti="t1"))).token
         stays = (await house.connect(issuer.token(jti="t2"))).token
         await self.revoke(house, master, "t1")
-        assert await house.container.identity.issuers.revoked_among({ended, stays}) == {ended}
-        assert await house.container.identity.issuers.revoked_among(set()) == set()
+        assert await house.container.credentials.issuers.revoked_among({ended, stays}) == {ended}
+        assert await house.container.credentials.issuers.revoked_among(set()) == set()
 
     async def test_it_is_kept_for_longer_than_any_token_lives(
         self, house: KeyHouse, master: Principal, issuer: Issuer

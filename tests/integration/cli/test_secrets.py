@@ -115,7 +115,7 @@ async def test_keys_move_to_a_new_pepper_when_they_are_used(
     both = House(database, key_pepper=f"a pepper that is new,{old}")
     who = await both.container.identifier.identify(issued.key, door="rest")
     assert who.external_id == "ann"
-    await both.container.identity.remac.flush()
+    await both.container.credentials.remac.flush()
     await both.container.database.close()
 
     code, said, _ = chatserver(database, "check", KEY_PEPPER=f"a pepper that is new,{old}")

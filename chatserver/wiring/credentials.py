@@ -28,7 +28,7 @@ from chatserver.users.service import UserService
 from chatserver.wiring.core import Core
 
 
-class Identity:
+class Credentials:
     """`users` builds within a transaction; `kick` closes sockets everywhere."""
 
     def __init__(
