@@ -20,7 +20,8 @@ _END: Final = r"[^\s<>()\"'`\[\]{}|\\^]*"
 _ADDRESS: Final = (
     rf"(?:(?:[a-z][a-z0-9+.-]{{0,20}})?://{_END}|//(?=[\w.-]{{1,80}}\.[a-z]){_END}"
     rf"|(?<!\w)www\.{_END}"
-    rf"|[a-z0-9.-]{{0,80}}\.(?:{_DOMAINS})(?::\d{{1,5}})?[/?#]{_END})"
+    # Tried once for each run of such letters, not from each of them.
+    rf"|(?<![a-z0-9.-])[a-z0-9.-]*\.(?:{_DOMAINS})(?::\d{{1,5}})?[/?#]{_END})"
 )
 _URL: Final = re.compile(rf"<?{_ADDRESS}>?", re.IGNORECASE)
 _IN_CODE: Final = re.compile(_ADDRESS, re.IGNORECASE)

@@ -19,7 +19,8 @@ TABLE: Final = 7
 
 _HEADING: Final = re.compile(r"^ {0,3}(#{1,6})[ \t]+(.+?)[ \t]*#*[ \t]*$", re.MULTILINE)
 _FENCE: Final = re.compile(r"^ {0,3}(`{3,}|~{3,})", re.MULTILINE)
-_RULE: Final = re.compile(r"^[ \t]*\|?[ \t]*:?-{2,}:?[ \t]*(\|[ \t]*:?-{2,}:?[ \t]*)+\|?[ \t]*$")
+_CELL: Final = r"[ \t]*+:?-{2,}+:?[ \t]*+"
+_RULE: Final = re.compile(rf"^[ \t]*+\|?{_CELL}(?:\|{_CELL})++\|?[ \t]*+$")
 
 
 @dataclass(frozen=True, slots=True)

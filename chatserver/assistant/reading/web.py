@@ -20,7 +20,7 @@ LEAST: Final = 0.1
 _UNSEEN: Final = ("script", "style", "noscript", "template", "head", "svg", "iframe")
 _HEADINGS: Final = ("h1", "h2", "h3", "h4", "h5", "h6")
 _CHARSET: Final = re.compile(rb"<meta[^>]+charset\s*=\s*[\"']?([\w-]+)", re.IGNORECASE)
-_BREAKS: Final = re.compile(r"[ \t]*\n\s*\n\s*")
+_BREAKS: Final = re.compile(r"(?<![ \t])[ \t]*+\n[^\S\n]*+\n\s*+")
 
 
 def read_page(data: bytes) -> Text:

@@ -39,7 +39,7 @@ SHOWN: Final = 80
 
 # `{{ $.order.id }}`, `{{ header.x-topic }}`, `{{ $.name | "somebody" }}`
 _PLACEHOLDER: Final = re.compile(r"\{\{((?:(?!\}\}).){0,300})\}\}", re.DOTALL)
-_DEFAULT: Final = re.compile(r'\A(.*?)\s*\|\s*"([^"]{0,200})"\s*\Z', re.DOTALL)
+_DEFAULT: Final = re.compile(r'\|\s*+"([^"]{0,200})"\s*+\Z')
 _HEADER: Final = re.compile(r"\Aheader\.([a-z0-9-]{1,64})\Z")
 _EVENT: Final = frozenset({"event.id", "event.external_id", "event.received_at", "source.slug"})
 
@@ -252,9 +252,9 @@ def as_text(value: Any) -> str:  # noqa: ANN401
 
 def _parsed(inner: str) -> tuple[str, str | None]:
     # A filter may hold `||`: only a quoted text at the end is a default.
-    found = _DEFAULT.match(inner)
-    if found is not None and not found.group(1).rstrip().endswith("|"):
-        return found.group(1).strip(), found.group(2)
+    found = _DEFAULT.search(inner)
+    if found is not None and not inner[: found.start()].rstrip().endswith("|"):
+        return inner[: found.start()].strip(), found.group(1)
     return inner.strip(), None
 
 
