@@ -146,10 +146,10 @@ def build_registry(container: Container | None = None, current: Running | None =
     registry.add(SupportCommands(parts.open_support), namespaces=(ROOMS,), routes=SUPPORT_ROUTES)
     registry.add(FlagCommands(parts.flags), namespaces=(CHAT,), routes=FLAG_ROUTES)
     registry.add(RulesHttp(parts.open_rules), routes=RULE_ROUTES)
-    registry.add(PrivacyHttp(parts.open_privacy, parts.exporter))
+    registry.add(PrivacyHttp(parts.open_privacy, parts.privacy.exporter))
     registry.add(HoldsHttp(parts.open_holds), routes=PRIVACY_ROUTES)
     registry.add(
-        AuthCommands(parts.identifier, parts.rotation, current or parts.current),
+        AuthCommands(parts.identifier, parts.credentials.rotation, current or parts.current),
         namespaces=NAMESPACES,
     )
     registry.add(
