@@ -50,10 +50,10 @@ WRITE_ANSWER: Final = JobKind(
 CONSIDER_ANSWER: Final = JobKind("assistant.consider", "llm", max_attempts=20, retry_s=1.0)
 # A large document takes minutes on two cores; whoever takes over embeds only what is missing.
 PROCESS_DOCUMENT: Final = JobKind(
-    "documents.process", "documents", lease_s=10.0, deadline_s=3600.0, max_attempts=5
+    "documents.process", "ingest", lease_s=10.0, deadline_s=3600.0, max_attempts=5
 )
-PURGE_DOCUMENTS: Final = JobKind("documents.purge", "documents", max_attempts=1000)
-REEMBED_BOT: Final = JobKind("documents.reembed", "documents", deadline_s=86_400.0, max_attempts=20)
+PURGE_DOCUMENTS: Final = JobKind("documents.purge", "ingest", max_attempts=1000)
+REEMBED_BOT: Final = JobKind("documents.reembed", "ingest", deadline_s=86_400.0, max_attempts=20)
 SETTLE_DOCUMENTS: Final = JobKind("documents.settle", "sweep")
 # Reads all messages of a client: begun anew it does the same again, so it may be tried often.
 REINDEX: Final = JobKind("search.reindex", "sweep", deadline_s=3600.0, max_attempts=20)

@@ -61,6 +61,7 @@ class RedisScripts:
         self._broken = asyncio.Event()
         self._retry_s = RETRY_S
         self.is_there = False
+        self._was_away = False
         self.returned: Callable[[], Awaitable[None]] = _nothing
 
     async def start(self) -> None:
@@ -150,6 +151,7 @@ class RedisScripts:
     def _break(self) -> None:
         """Give the line up: everybody who waits is told, and the keeper makes another."""
         if self.is_there:
+            self._was_away = True
             log.warning(self._away)
         self.is_there = False
         if self._sender is not None and self._sender is not asyncio.current_task():
@@ -184,7 +186,9 @@ class RedisScripts:
         if self._broken.is_set():
             raise RedisAwayError
         self.is_there = True
-        log.info(self._there)
+        if self._was_away:
+            log.info(self._there)
+        self._was_away = False
 
     async def _drop(self) -> None:
         connection, self._connection = self._connection, None

@@ -5,7 +5,7 @@ from chatserver.kernel.errors import DomainError, ErrorKind
 
 class RuleNotFoundError(DomainError):
     kind = ErrorKind.NOT_FOUND
-    code = "moderation.rule_not_found"
+    code = "rule.not_found"
     title = "There is no such rule."
 
 
@@ -17,5 +17,5 @@ class TooManyRulesError(DomainError):
 
 class FlagNotFoundError(DomainError):
     kind = ErrorKind.NOT_FOUND
-    code = "moderation.flag_not_found"
+    code = "flag.not_found"
     title = "There is no such flag."

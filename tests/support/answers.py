@@ -127,7 +127,7 @@ class Heard:
     def __init__(self, talk: Talk) -> None:
         self._seal = Seal(talk.container.bus.key, b"test listener")
         self._client = redis.asyncio.Redis.from_url(talk.container.bus.url)
-        self._prefix = talk.container.bus.prefix
+        self._prefix = talk.container.bus.channels
         self.facts: list[dict[str, Any]] = []
         self.to: list[str] = []
 

@@ -225,14 +225,17 @@ class TestCheck:
             "database",
             "schema",
             "application role",
+            "pgvector",
             "redis",
             "queue",
             "storage",
+            "embedding",
+            "language model",
         ]
         assert all(check["ok"] and not check["mend"] for check in found)
         plain = shell("check")
         assert plain.code == 0
-        assert [line.split()[0] for line in plain.out.splitlines()] == ["ok"] * 7
+        assert [line.split()[0] for line in plain.out.splitlines()] == ["ok"] * len(found)
 
     def problems(self, ran: Ran) -> dict[str, str]:
         assert (ran.code, ran.err) == (1, "")
