@@ -1,6 +1,12 @@
+import gc
 import sys
 
-from workers.main import main
+# As in chatserver/__main__.py.
+gc.disable()
+
+from workers.main import main  # noqa: E402
+
+gc.enable()
 
 if __name__ == "__main__":
     main(sys.argv[1:])
