@@ -38,10 +38,12 @@ UNREAD_MENTIONS: Final = """(select count(*) from (select distinct n.seq from me
     limit 1000) named)"""
 _ENTRIES_AT: Final = f"""
 select e.client_id, e.room_id, e.seq, e.id, e.type, e.created_at, e.actor_type, e.actor_id, e.data,
-  e.effect, {ROOM}, {MESSAGE}
+  e.effect, {ROOM}, {MESSAGE},
+  (select t.reply_count from message t where t.id = m.thread_id) as m_thread_replies
 from unnest($1::uuid[], $2::bigint[]) as p(room_id, seq)
 join room_event e on e.room_id = p.room_id and e.seq = p.seq
-join room r on r.id = e.room_id left join message m on m.id = e.message_id
+join room r on r.id = e.room_id
+left join message m on m.id = coalesce(e.message_id, (e.data ->> 'message_id')::uuid)
 """  # noqa: S608 - constants of this file
 
 _CHANGED: Final = f"""
