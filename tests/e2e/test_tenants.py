@@ -159,6 +159,7 @@ async def _things_of(
     searched = await scene.api.get(f"/bots/{bot['id']}/search", q=canary, receipt="true")
     (await scene.api.put(f"/rooms/{room}/bots/{bot['id']}", {})).ok()
     return {
+        **await _order_of(scene, canary, room, message["id"], alice.name),
         Ref.ENDPOINT: endpoint["id"],
         Ref.WEBHOOK_EVENT: tested["event_id"],
         Ref.DELIVERY: tested["delivery_id"],
@@ -195,6 +196,26 @@ async def _things_of(
         Ref.HOLD: (await scene.api.post("/client/legal-holds", hold)).ok()["id"],
         Ref.FILE: await upload(alice.api, canary, canary.encode()),
         Ref.BANNED: alice.name,
+    }
+
+
+async def _order_of(
+    scene: Scene, canary: str, room: str, message: str, person: str
+) -> dict[Ref, str]:
+    """Invite people, queue, set rules, flag: what keeps a client's rooms in order."""
+    api = scene.api
+    invite = (await api.post(f"/rooms/{room}/invites", {})).ok()
+    support = {"type": "support", "title": canary, "member_ids": [person]}
+    rule = {"kind": "word", "values": [f"{canary}-word"], "action": "flag"}
+    provider = {"channel": "webhook", "kind": "standard", "name": canary, "config": {}}
+    (await api.post(f"/messages/{message}/flag", {"reason": canary})).ok()
+    return {
+        Ref.INVITE: invite["id"],
+        Ref.CODE: invite["code"],
+        Ref.SUPPORT_ROOM: (await api.post("/rooms", support)).ok()["id"],
+        Ref.RULE: (await api.post("/moderation/rules", rule)).ok()["id"],
+        Ref.FLAG: (await api.get("/moderation/flags")).ok()["items"][0]["id"],
+        Ref.PROVIDER: (await api.post("/providers", provider)).ok()["id"],
     }
 
 
@@ -311,6 +332,9 @@ async def _probe(
     for ref in set(refs_in(payload)):
         if looker.name == "ally" and ref in PEOPLE:
             # Whom one may invite, mention or look for in a room is anybody of the same client.
+            continue
+        if looker.name == "ally" and ref is Ref.CODE:
+            # Whoever of the client holds a code comes in by it: that is what it is for.
             continue
         mine = await looker.own(payload)
         random = never_was(ref)
