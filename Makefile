@@ -10,7 +10,7 @@ STAMP := .venv/.installed
 JS := tests/support/js
 PEERS := benchmarks/peers
 
-.PHONY: help install dev test test-unit bench chaos lint format types layers check lock migration clean
+.PHONY: help install dev test test-unit bench soak chaos lint format types layers check lock migration clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | awk 'BEGIN {FS = ":.*## "} {printf "  make %-11s %s\n", $$1, $$2}'
@@ -64,6 +64,11 @@ bench: install $(PEERS)/node_modules/.installed ## Compare with Node's Socket.IO
 $(PEERS)/node_modules/.installed: $(PEERS)/package-lock.json $(PEERS)/package.json
 	npm --prefix $(PEERS) ci --no-audit --no-fund
 	@touch $@
+
+soak: install ## Run the slow tests that CI leaves out
+	SNAPSHOT_SEEDS=20 READ_SEEDS=20 STREAM_SEEDS=3000 $(BIN)/pytest -m soak tests/integration $(ARGS)
+	SNAPSHOT_SEEDS=20 READ_SEEDS=20 STREAM_SEEDS=3000 $(BIN)/pytest tests/integration/chat/test_catch_up.py \
+	  tests/integration/chat/test_reads.py tests/unit/assistant/test_stream_protocol.py
 
 chaos: install $(JS)/node_modules/.installed ## Rehearse every fault under load, some 15 minutes (ARGS=--brief, ARGS="--full --nodes 3 --seeds 5")
 	KEY_STEPS=10000 $(BIN)/pytest tests/unit/api_keys/test_life.py

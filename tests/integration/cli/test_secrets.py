@@ -72,6 +72,7 @@ async def house(database: Database) -> Any:
     await made.close()
 
 
+@pytest.mark.soak
 async def test_after_a_rotation_the_old_key_can_be_dropped(
     house: House, database: Database
 ) -> None:

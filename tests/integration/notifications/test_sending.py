@@ -140,6 +140,7 @@ class TestEmail:
         assert (target["state"], target["failures"]) == ("active", 0)
         assert server.taken == []
 
+    @pytest.mark.soak  # waits for a provider's probe
     async def test_what_one_provider_can_not_do_another_does(
         self, near: Talk, master: Principal
     ) -> None:

@@ -18,7 +18,7 @@ from chatserver.assistant.generation.policies import caught_up
 from chatserver.assistant.generation.stream_log import Piece, contiguous
 from tests.support.reader import Reader
 
-SEEDS: Final = int(os.environ.get("STREAM_SEEDS", "300"))
+SEEDS: Final = int(os.environ.get("STREAM_SEEDS", "100"))
 WORDS: Final = [f"w{at} " for at in range(40)]
 TEXT: Final = "".join(WORDS)
 MUTATIONS: Final = ("fence", "generation", "dedupe", "gap", "heartbeat")

@@ -15,6 +15,8 @@ from tests.support.receiver import Post, Receiver, clear_away
 from tests.support.servers import Database
 from tests.support.talk import Talk
 
+pytestmark = pytest.mark.soak
+
 SLOW = 1000
 
 
