@@ -46,6 +46,8 @@ EVERYTHING = [
     *MORE_PROBES,
 ]
 NOUNS = sorted({operation.noun for operation in REGISTRY.operations.values()})
+# Several to a walk: furnishing her tenant takes longer than looking around in it.
+GROUPS = ["-".join(NOUNS[at : at + 4]) for at in range(0, len(NOUNS), 4)]
 
 
 @dataclass
@@ -298,12 +300,12 @@ def _texts(payload: Any) -> list[str]:
     return [payload] if isinstance(payload, str) and len(payload) > 8 else []
 
 
-@pytest.mark.parametrize("noun", NOUNS)
-async def test_what_is_foreign_is_as_unknown_as_what_never_was(walk: Walk, noun: str) -> None:
+@pytest.mark.parametrize("nouns", GROUPS)
+async def test_what_is_foreign_is_as_unknown_as_what_never_was(walk: Walk, nouns: str) -> None:
     before = await walk.her_rows()
     assert set(before) >= {"room", "message", "client_key"}
     for name, payload in EVERYTHING:
-        if REGISTRY.operations[name].noun == noun:
+        if REGISTRY.operations[name].noun in nouns.split("-"):
             await _probe_all(walk, name, payload)
     assert await walk.her_rows() == before
     for device in walk.others:
