@@ -56,8 +56,11 @@ class Dev:
 
     def pid_of(self, part: str) -> int | None:
         for pid in children_of(self.process.pid):
-            name = Path(f"/proc/{pid}/comm").read_text().strip()
-            words = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
+            try:
+                name = Path(f"/proc/{pid}/comm").read_text().strip()
+                words = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
+            except (FileNotFoundError, ProcessLookupError):
+                continue  # gone since it was listed
             if part == {"valkey-server": "valkey"}.get(name, name) or part in words[2:3]:
                 return pid
         return None
