@@ -24,6 +24,7 @@ from chatserver.infra.token_buckets import Level
 from chatserver.kernel.clock import utc_now
 from chatserver.kernel.errors import DomainError, UnavailableError
 from chatserver.kernel.principal import Principal
+from chatserver.kernel.tasks import end
 from chatserver.notifications.consent.door import UnsubscribeDoor
 from chatserver.notifications.inbox.events import INBOX_FACTS
 from chatserver.notifications.inbox.sockets import NAMESPACE as NOTIFICATIONS
@@ -257,9 +258,7 @@ class Server:
             )
         ]
         yield
-        for sweep in sweeps:
-            sweep.cancel()
-        await asyncio.gather(*sweeps, return_exceptions=True)
+        await end(*sweeps)
         self.metrics.stop()
         await self.nodes.stop()
         await self.realtime.stop()

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.support.recycling import Recycler
 from tests.support.servers import Database, Servers
 
 
@@ -14,9 +15,14 @@ def servers() -> Iterator[Servers]:
         yield started
 
 
+@pytest.fixture(scope="session")
+def recycler(servers: Servers) -> Recycler:
+    return Recycler(servers)
+
+
 @pytest.fixture
-def database(servers: Servers) -> Iterator[Database]:
+def database(recycler: Recycler) -> Iterator[Database]:
     """A migrated database of one's own, as the application role."""
-    made = servers.fresh_database()
-    yield made
-    servers.drop(made)
+    lent = recycler.lend()
+    yield lent
+    recycler.take_back(lent)

@@ -19,6 +19,7 @@ from sqlmodel import Field, SQLModel
 from chatserver.infra.database import Database, outages
 from chatserver.kernel.errors import UnavailableError
 from chatserver.kernel.tables import time_column
+from chatserver.kernel.tasks import end
 
 log = structlog.get_logger()
 
@@ -71,9 +72,7 @@ class Generation:
         self._watching = asyncio.get_running_loop().create_task(self._watch())
 
     async def stop(self) -> None:
-        if self._watching is not None:
-            self._watching.cancel()
-            await asyncio.wait({self._watching})
+        await end(self._watching)
 
     async def _watch(self) -> None:
         pause = LOOK_S if self._number else LOOK_AGAIN_S

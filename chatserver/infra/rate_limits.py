@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from chatserver.infra.redis_scripts import RedisAwayError, RedisScripts
 from chatserver.infra.token_buckets import Bucket, Level, Policy, Refusal
+from chatserver.kernel.tasks import end
 
 # Of everything that may be waited for; Redis answers in well below one millisecond.
 BUDGET_S: Final = 0.05
@@ -117,9 +118,7 @@ class RateLimiter:
         await self.redis.start()
 
     async def stop(self) -> None:
-        for task in list(self._fetches):
-            task.cancel()
-        await asyncio.gather(*self._fetches, return_exceptions=True)
+        await end(*self._fetches)
         await self.redis.stop()
 
     def bucket(self, policy: Policy, subject: str) -> Bucket:

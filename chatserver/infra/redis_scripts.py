@@ -12,6 +12,8 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
+from chatserver.kernel.tasks import end
+
 log = structlog.get_logger(__name__)
 
 AWAY: Final = (RedisError, OSError, TimeoutError, EOFError)
@@ -73,10 +75,8 @@ class RedisScripts:
             await asyncio.sleep(0.005)
 
     async def stop(self) -> None:
-        for task in (self._keeper, self._sender):
-            if task is not None:
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
+        await end(self._keeper)
+        await end(self._sender)
         await self._drop()
 
     def ask(self, keys: Sequence[str], arguments: Sequence[str | bytes]) -> "asyncio.Future[Any]":

@@ -11,6 +11,7 @@ from uuid import UUID
 import structlog
 
 from chatserver.kernel.events import Committed
+from chatserver.kernel.tasks import end
 from chatserver.realtime import envelope
 from chatserver.realtime.channels import Channels
 from chatserver.realtime.envelope import NO_TARGET, ForgedError, Kind, Opened
@@ -89,9 +90,7 @@ class Bus:
         self._tasks = [asyncio.create_task(self._stay()), asyncio.create_task(self._beat())]
 
     async def stop(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end(*self._tasks)
         await self.publisher.stop()
 
     async def settled(self, timeout_s: float) -> None:
@@ -207,9 +206,7 @@ class Bus:
             for task in done:
                 task.result()
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await end(*tasks)
 
     async def _listen(self, link: int) -> None:
         taken = 0

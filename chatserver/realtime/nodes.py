@@ -9,6 +9,7 @@ from typing import Final
 
 import structlog
 
+from chatserver.kernel.tasks import end
 from chatserver.realtime.store import Store
 
 log = structlog.get_logger(__name__)
@@ -51,8 +52,7 @@ class NodeRegistry:
 
     async def stop(self) -> None:
         """Take the node off the list."""
-        if self._task is not None:
-            self._task.cancel()
+        await end(self._task)
         if self._url is not None:
             with contextlib.suppress(ConnectionError):
                 await self._store.ask(self._store.redis.delete(self._name(self.node_id)))

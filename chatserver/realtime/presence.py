@@ -14,6 +14,7 @@ from uuid import UUID
 import structlog
 
 from chatserver.kernel.ids import uuid7
+from chatserver.kernel.tasks import end
 from chatserver.realtime.hub import Connection
 from chatserver.realtime.store import Store
 
@@ -92,9 +93,7 @@ class Presence:
     async def stop(self) -> None:
         """Send what waits. Sessions that were cut by our own end have their grace."""
         if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await end(self._task)
             with contextlib.suppress(ConnectionError):
                 await self._send()
 

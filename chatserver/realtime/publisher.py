@@ -15,6 +15,7 @@ import structlog
 from redis.exceptions import AskError, MovedError
 
 from chatserver.kernel.events import Committed
+from chatserver.kernel.tasks import end
 from chatserver.realtime import envelope
 from chatserver.realtime.envelope import NO_TARGET, Kind, Seal
 from chatserver.realtime.links import RedisLinks
@@ -100,10 +101,7 @@ class BusPublisher:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(DEADLINE_S):
                 await self._idle.wait()
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        await end(self._task)
         await self._links.drop()
 
     @property

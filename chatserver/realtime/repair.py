@@ -7,6 +7,7 @@ from uuid import UUID
 
 import structlog
 
+from chatserver.kernel.tasks import end
 from chatserver.realtime.memberships import Memberships
 from chatserver.realtime.ports import Changes, Leader
 from chatserver.realtime.recovery import Recovery
@@ -61,9 +62,7 @@ class Repair:
         ]
 
     async def stop(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end(*self._tasks)
         await self._leader.resign()
 
     def compare(self, changes: Changes) -> None:

@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from http import HTTPStatus
@@ -15,6 +14,7 @@ import structlog
 from aiohttp import web
 
 from chatserver.infra.storage import Standing
+from chatserver.kernel.tasks import end
 from chatserver.realtime.engine import Realtime
 from chatserver.transport.answers import QUIET, json_answer
 
@@ -79,10 +79,7 @@ class DatabaseProbe:
 
     async def close(self) -> None:
         """Let go of the connection without a word."""
-        if self._running is not None:
-            self._running.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._running
+        await end(self._running)
         self._drop()
 
     async def _check(self) -> Reached:

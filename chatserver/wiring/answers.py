@@ -35,6 +35,7 @@ from chatserver.infra.language_model import LanguageModel
 from chatserver.infra.redis_scripts import RedisScripts
 from chatserver.infra.unit_of_work import UnitOfWork
 from chatserver.kernel.clock import utc_now
+from chatserver.kernel.tasks import end
 from chatserver.realtime.presence import OFFLINE, Presence
 from chatserver.realtime.publisher import bucket
 from chatserver.realtime.store import Store
@@ -181,8 +182,7 @@ class AnswerWiring:
     async def stop(self) -> None:
         await self.checkpoints.stop()
         if self._counting is not None:
-            self._counting.cancel()
-            await asyncio.gather(self._counting, return_exceptions=True)
+            await end(self._counting)
             await self._core.limiter.stop()
         if self._model is not None:
             await self._model.close()

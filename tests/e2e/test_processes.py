@@ -77,7 +77,7 @@ class TestProcesses:
     async def test_a_process_that_dies_is_started_again(self, cluster: MakeCluster) -> None:
         made = cluster(PROCESSES="2")
         (node,) = await made.nodes("a")
-        await asyncio.sleep(0.5)
+        await eventually(lambda: len(node.said("serving")) == 2, why="both serve")
         victim = children(node)[0]
         os.kill(victim, signal.SIGKILL)
         await eventually(

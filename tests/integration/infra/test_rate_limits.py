@@ -63,7 +63,7 @@ async def limiter_at(
     made.redis = line
     made.nodes = nodes
     await made.start()
-    assert line.is_there
+    await until(lambda: line.is_there)
     return made, line
 
 

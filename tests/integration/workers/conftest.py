@@ -1,7 +1,7 @@
-"""One database for all of these tests, which each of them finds empty."""
+"""A database that each of these tests finds empty."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any, TypeAlias
 
@@ -11,24 +11,18 @@ from sqlalchemy import text
 from chatserver.infra.database import Database
 from chatserver.infra.unit_of_work import UnitOfWork, Units
 from chatserver.kernel.opening import Open
-from chatserver.tables import METADATA
+from tests.support.recycling import Recycler
 from tests.support.servers import Database as Address
-from tests.support.servers import Servers
 
 Rows: TypeAlias = list[dict[str, Any]]
 Eventually: TypeAlias = Callable[[Callable[[], Awaitable[Any]]], Awaitable[Any]]
 
 
-@pytest.fixture(scope="session")
-def migrated(servers: Servers) -> Address:
-    return servers.fresh_database()
-
-
 @pytest.fixture
-def address(servers: Servers, migrated: Address) -> Address:
-    names = ", ".join(METADATA.tables.keys() - {"cluster_generation"})
-    servers.sql(f"truncate {names}", database=migrated.name)
-    return migrated
+def address(recycler: Recycler) -> Iterator[Address]:
+    lent = recycler.lend()
+    yield lent
+    recycler.take_back(lent)
 
 
 @pytest.fixture
