@@ -10,7 +10,7 @@ STAMP := .venv/.installed
 JS := tests/support/js
 PEERS := benchmarks/peers
 
-.PHONY: help install dev test test-unit bench soak chaos lint format types layers check lock migration clean
+.PHONY: help install dev test test-unit bench soak containers chaos lint format types layers check lock migration clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | awk 'BEGIN {FS = ":.*## "} {printf "  make %-11s %s\n", $$1, $$2}'
@@ -67,8 +67,13 @@ $(PEERS)/node_modules/.installed: $(PEERS)/package-lock.json $(PEERS)/package.js
 
 soak: install ## Run the slow tests that CI leaves out
 	SNAPSHOT_SEEDS=20 READ_SEEDS=20 STREAM_SEEDS=3000 $(BIN)/pytest -m soak tests/integration $(ARGS)
+	FUZZ_TIMES=30 FUZZ_SEED=$$$$ $(BIN)/pytest tests/e2e/test_documented_answers.py $(ARGS)
 	SNAPSHOT_SEEDS=20 READ_SEEDS=20 STREAM_SEEDS=3000 $(BIN)/pytest tests/integration/chat/test_catch_up.py \
 	  tests/integration/chat/test_reads.py tests/unit/assistant/test_stream_protocol.py
+
+containers: install $(JS)/node_modules/.installed ## Lint the Dockerfile; start what docker-compose.yml starts, as processes
+	@if [ -x $(BIN)/hadolint ]; then $(BIN)/hadolint Dockerfile; fi
+	$(BIN)/pytest tests/architecture/test_containers.py tests/e2e/test_behind_nginx.py tests/e2e/test_compose.py $(ARGS)
 
 chaos: install $(JS)/node_modules/.installed ## Rehearse every fault under load, some 15 minutes (ARGS=--brief, ARGS="--full --nodes 3 --seeds 5")
 	KEY_STEPS=10000 $(BIN)/pytest tests/unit/api_keys/test_life.py
@@ -77,6 +82,7 @@ chaos: install $(JS)/node_modules/.installed ## Rehearse every fault under load,
 lint: install ## Check style and format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	@if [ -x $(BIN)/hadolint ]; then $(BIN)/hadolint Dockerfile; fi  # there is none for every machine
 
 format: install ## Mend style and format where a machine can
 	$(BIN)/ruff check --fix .

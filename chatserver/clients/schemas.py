@@ -347,7 +347,7 @@ class ClientOut(Answer):
 
 
 class KeyCreate(Request):
-    name: ShortText
+    name: ShortText = "key"
     expires_in_s: Seconds | None = None
 
 

@@ -33,6 +33,11 @@ class Request(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
+def shows(**members: Any) -> ConfigDict:  # noqa: ANN401 - members of any model
+    """Give a model the example that the documents show, where they can't guess a good one."""
+    return ConfigDict(json_schema_extra={"examples": [members]})
+
+
 @dataclass(frozen=True, slots=True)
 class UploadedFile:
     """A file of a form, received whole. `path` is where it lies until the request is answered.

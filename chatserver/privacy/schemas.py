@@ -5,7 +5,16 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import AwareDatetime, Field, StringConstraints, model_validator
 
 from chatserver.kernel.paging import PageRequest
-from chatserver.kernel.wire import Answer, ExternalId, Id, Request, ShortText, Timestamp, left_out
+from chatserver.kernel.wire import (
+    Answer,
+    ExternalId,
+    Id,
+    Request,
+    ShortText,
+    Timestamp,
+    left_out,
+    shows,
+)
 
 # `held`: a legal hold was placed while it was under way; it goes on when that is released.
 State: TypeAlias = Literal["queued", "running", "held", "done"]
@@ -37,6 +46,8 @@ class ErasureOut(Answer):
 
 class PlaceHold(Request):
     """Who or what must be kept. Give one of `user_id` and `room_id`."""
+
+    model_config = shows(user_id="alice", reason="Case 17/2026")
 
     user_id: ExternalId | None = None
     room_id: Id | None = None

@@ -5,7 +5,16 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import Field, StringConstraints, model_validator
 
 from chatserver.kernel.paging import PageRequest
-from chatserver.kernel.wire import Answer, ExternalId, Id, Metadata, Request, Timestamp, left_out
+from chatserver.kernel.wire import (
+    Answer,
+    ExternalId,
+    Id,
+    Metadata,
+    Request,
+    Timestamp,
+    left_out,
+    shows,
+)
 
 RoomType: TypeAlias = Literal["direct", "group", "support", "channel", "assistant"]
 Role: TypeAlias = Literal["owner", "admin", "moderator", "member", "guest"]
@@ -21,6 +30,8 @@ People: TypeAlias = Annotated[list[ExternalId], Field(min_length=1, max_length=1
 
 
 class CreateRoom(Request):
+    model_config = shows(type="group", title="Planning", member_ids=["alice", "bob"])
+
     type: RoomType
     title: Title | None = None
     external_id: ExternalId | None = None

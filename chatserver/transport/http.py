@@ -116,9 +116,11 @@ class RestDoor:
         sent: dict[str, Any],
         entry: "_Entry",
         files: tuple[UploadedFile, ...] = (),
+        *,
+        as_text: bool = False,
     ) -> web.Response:
         """Run an operation; with an `Idempotency-Key` only if its key is new."""
-        asked = entry.parsed(request.match_info, sent)
+        asked = entry.parsed(request.match_info, sent, as_text=as_text)
         if isinstance(asked, UploadRequest):
             asked = asked.with_files(files)
             # What was sent under a key is the content, too.
@@ -156,7 +158,12 @@ class _Entry:
             async with uploads.read_form(request) as (sent, files):
                 _refuse_doubles(request, sent)
                 return await self._door.once(request, principal, sent, self, files)
-        response = await self._door.once(request, principal, await self._sent(request), self)
+        # Members of a DELETE may stand in a JSON body instead: some are too long for an address.
+        as_text = self._as_text and not (
+            request.method == hdrs.METH_DELETE and request.can_read_body
+        )
+        sent = await self._sent(request, as_text=as_text)
+        response = await self._door.once(request, principal, sent, self, as_text=as_text)
         return await self._followed(request, principal, response)
 
     async def _followed(
@@ -177,9 +184,9 @@ class _Entry:
             return response
         return events_answer(await follow(principal, said))
 
-    async def _sent(self, request: web.Request) -> dict[str, Any]:
+    async def _sent(self, request: web.Request, *, as_text: bool) -> dict[str, Any]:
         query = bodies.read_query(request)
-        if self._as_text:
+        if as_text:
             await bodies.refuse_body(request)
             sent: dict[str, Any] = dict(query)
         else:
@@ -189,10 +196,10 @@ class _Entry:
         _refuse_doubles(request, sent)
         return sent
 
-    def parsed(self, members: dict[str, str], sent: dict[str, Any]) -> Request:
+    def parsed(self, members: dict[str, str], sent: dict[str, Any], *, as_text: bool) -> Request:
         """Check what was sent; an id in the path that can't be one names nothing: not found."""
         try:
-            return parse(self._operation.request, sent | dict(members), as_text=self._as_text)
+            return parse(self._operation.request, sent | dict(members), as_text=as_text)
         except PayloadInvalidError as error:
             wrong = {issue["field"].partition(".")[0] for issue in error.issues}
             if wrong.isdisjoint(members) or self._missing is None:

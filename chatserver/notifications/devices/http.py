@@ -42,7 +42,11 @@ class DevicesHttp:
 
     @operation("device.delete", DeviceDelete, Empty, callers=USER, scope=Scope.NOTIFICATIONS_READ)
     async def delete(self, principal: Principal, command: DeviceDelete) -> Empty:
-        """Forget a device. `token` is its token, or the `endpoint` of its subscription."""
+        """Forget a device.
+
+        `token` is its token, or the `endpoint` of its subscription. The members stand in the
+        query, or in a JSON body.
+        """
         async with self._devices() as devices:
             return await devices.delete(principal, command)
 

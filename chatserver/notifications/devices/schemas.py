@@ -5,7 +5,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
-from chatserver.kernel.wire import Answer, Id, Request, Timestamp
+from chatserver.kernel.wire import Answer, Id, Request, Timestamp, shows
 
 Kind: TypeAlias = Literal["web_push", "fcm", "apns"]
 Token: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[!-~]{8,2048}$")]
@@ -44,6 +44,8 @@ class Subscription(Request):
 class DevicePut(Request):
     """`web_push` brings a `subscription`, the others a `token`."""
 
+    model_config = shows(kind="fcm", token="dGhpcyBpcyBhIHRva2Vu")  # noqa: S106 - an example
+
     kind: Kind
     token: Token | None = None
     subscription: Subscription | None = None
@@ -62,11 +64,36 @@ class DevicePut(Request):
         return self.token or (self.subscription.endpoint if self.subscription else "")
 
 
+class Subscribed(Request):
+    """A subscription that is given up: its `endpoint` is enough."""
+
+    endpoint: Annotated[str, StringConstraints(pattern=r"^https?://[!-~]{1,2000}$")]
+    keys: dict[str, str] | None = None
+    expiration_time: float | None = Field(default=None, alias="expirationTime")
+
+
 class DeviceDelete(Request):
-    """`token` is the token, or the `endpoint` of a subscription."""
+    """`token` is the token, or the `endpoint` of a subscription, which may come whole instead."""
+
+    model_config = shows(kind="fcm", token="dGhpcyBpcyBhIHRva2Vu")  # noqa: S106 - an example
 
     kind: Kind
-    token: Token
+    token: Token | None = None
+    subscription: Subscribed | None = None
+
+    @model_validator(mode="after")
+    def _names_one(self) -> "DeviceDelete":
+        if (self.subscription is None) == (self.token is None):
+            raise ValueError("name either token or subscription")
+        return self
+
+    @property
+    def address(self) -> str:
+        """What tells the device from others."""
+        if self.subscription is not None:
+            return self.subscription.endpoint
+        assert self.token is not None  # noqa: S101 - as the validator has seen
+        return self.token
 
 
 class DeviceList(Request):

@@ -78,7 +78,7 @@ class DeviceService:
 
     async def delete(self, principal: Principal, command: DeviceDelete) -> Empty:
         """Forget a device; one that is not the caller's is as good as forgotten."""
-        mac = self._mac(principal.client_id, command.token)
+        mac = self._mac(principal.client_id, command.address)
         await self._devices.remove(principal.user_id, command.kind, mac)
         return Empty()
 

@@ -10,7 +10,7 @@ from chatserver.notifications.requests.schemas import (
     Cancelled,
     ListNotificationDeliveries,
     ListNotifications,
-    NotificationDeliveryOut,
+    NotificationDeliveries,
     NotificationOut,
     NotificationRef,
     SendNotification,
@@ -64,13 +64,13 @@ class NotificationsHttp:
     @operation(
         "notification.deliveries",
         ListNotificationDeliveries,
-        Page[NotificationDeliveryOut],
+        NotificationDeliveries,
         callers=MASTER,
         errors=(NotificationNotFoundError,),
     )
     async def deliveries(
         self, principal: Principal, request: ListNotificationDeliveries
-    ) -> Page[NotificationDeliveryOut]:
+    ) -> NotificationDeliveries:
         """List a notification's deliveries, in the order of its recipients."""
         async with self._notifications() as notifications:
             return await notifications.deliveries(principal, request)

@@ -33,12 +33,16 @@ _STATES: Final = text("""
 select d.state, count(*) as n from notification_delivery nd join delivery d on d.id = nd.delivery_id
 where nd.notification_id = :id group by d.state
 """)
-_PAGE: Final = """
+_PAGE: Final = text("""
 select d.id, d.channel, d.state, d.reason, d.generation, d.tries, d.next_at, d.expires_at,
   d.created_at, d.settled_at, d.replayed_by, nd.person, nd.address
 from notification_delivery nd join delivery d on d.id = nd.delivery_id
 where nd.notification_id = :id and (cast(:state as text) is null or d.state = :state)
-"""
+  and (cast(:after as uuid) is null or (nd.position, d.id) > (
+    select b.position, b.delivery_id from notification_delivery b
+    where b.notification_id = :id and b.delivery_id = :after))
+order by nd.position, d.id limit :limit
+""")
 _CANCEL: Final = text("""
 update delivery d set state = 'cancelled', reason = 'cancelled', settled_at = clock_timestamp()
 from notification_delivery nd where nd.notification_id = :id and d.id = nd.delivery_id
@@ -185,18 +189,11 @@ class NotificationRepository:
         return {row.state: row.n for row in rows}
 
     async def deliveries(
-        self, notification_id: UUID, *, state: str | None, offset: int, limit: int
-    ) -> tuple[Sequence[Any], int]:
-        values = {"id": notification_id, "state": state}
-        rows = await self._session.execute(
-            text(_PAGE + " order by nd.position, d.id offset :offset limit :limit"),
-            {**values, "offset": offset, "limit": limit},
-        )
-        counted = await self._session.scalar(
-            text(f"select count(*) from ({_PAGE} limit {EXACT_TOTAL + 1}) c"),  # noqa: S608
-            values,
-        )
-        return rows.all(), int(counted or 0)
+        self, notification_id: UUID, *, state: str | None, after: UUID | None, limit: int
+    ) -> Sequence[Any]:
+        """Read deliveries in the order of their recipients, those behind one of them."""
+        values = {"id": notification_id, "state": state, "after": after, "limit": limit}
+        return (await self._session.execute(_PAGE, values)).all()
 
     async def cancel(self, notification_id: UUID) -> int:
         """Cancel what has not been tried to its end; how many it were."""

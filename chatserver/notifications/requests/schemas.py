@@ -17,6 +17,7 @@ from chatserver.kernel.wire import (
     Request,
     Timestamp,
     left_out,
+    shows,
 )
 
 Channel: TypeAlias = Literal["socket", "email", "webhook", "push", "sms"]
@@ -81,6 +82,8 @@ class SocketContent(Request):
 
 
 class EmailContent(Request):
+    model_config = shows(subject="Your order is on its way", text="It arrives on Friday.")
+
     subject: Line
     text: str | None = None
     html: str | None = None
@@ -146,6 +149,15 @@ class SendNotification(Request):
     and keeps nothing.
     """
 
+    model_config = shows(
+        recipients=[{"user_id": "bob", "email": "bob@example.com"}],
+        channels={
+            "socket": {"title": "Your order is on its way"},
+            "email": {"subject": "Your order is on its way", "text": "It arrives on Friday."},
+        },
+        category="orders",
+    )
+
     recipients: Annotated[list[Recipient], Field(min_length=1, max_length=MOST_RECIPIENTS)]
     channels: Channels
     category: Annotated[str, StringConstraints(pattern=r"^[a-z0-9_.-]{1,64}$")] | None = None
@@ -194,9 +206,13 @@ class ListNotifications(PageRequest):
     category: Annotated[str, StringConstraints(max_length=64)] | None = None
 
 
-class ListNotificationDeliveries(PageRequest):
+class ListNotificationDeliveries(Request):
+    """`cursor` is `next_cursor` of the page before."""
+
     id: Id
     state: State | None = None
+    cursor: Id | None = None
+    limit: Annotated[int, Field(ge=1, le=100)] = 20
 
 
 class Planned(Answer):
@@ -243,6 +259,13 @@ class NotificationDeliveryOut(DeliveryOut):
     """A delivery with its recipient."""
 
     recipient: dict[str, str]
+
+
+class NotificationDeliveries(Answer):
+    """A page, in the order of the recipients. No `next_cursor`: it was the last."""
+
+    items: list[NotificationDeliveryOut]
+    next_cursor: str | None
 
 
 class Cancelled(Answer):

@@ -30,6 +30,7 @@ from chatserver.notifications.requests.schemas import (
     LimitOut,
     ListNotificationDeliveries,
     ListNotifications,
+    NotificationDeliveries,
     NotificationDeliveryOut,
     NotificationOut,
     NotificationRef,
@@ -185,18 +186,21 @@ class NotificationService:
 
     async def deliveries(
         self, principal: Principal, command: ListNotificationDeliveries
-    ) -> Page[NotificationDeliveryOut]:
+    ) -> NotificationDeliveries:
         """Show a notification's deliveries, in the order of its recipients.
 
         Raises:
             NotificationNotFoundError
         """
         found = await self._must(principal, command.id)
-        rows, counted = await self._notifications.deliveries(
-            found.id, state=command.state, offset=command.offset, limit=command.size
+        rows = await self._notifications.deliveries(
+            found.id, state=command.state, after=command.cursor, limit=command.limit + 1
         )
-        items = [self._delivery_out(found, row) for row in rows]
-        return Page[NotificationDeliveryOut].of(items, command, counted)
+        items = [self._delivery_out(found, row) for row in rows[: command.limit]]
+        has_more = len(rows) > command.limit
+        return NotificationDeliveries(
+            items=items, next_cursor=str(items[-1].id) if has_more else None
+        )
 
     async def cancel(self, principal: Principal, command: NotificationRef) -> Cancelled:
         """Cancel what was not sent. What is being sent just now is not stopped.

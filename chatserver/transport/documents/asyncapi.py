@@ -3,6 +3,7 @@
 from typing import Any, Final
 
 from chatserver.transport.documents import fixed
+from chatserver.transport.documents.examples import NOW, Examples, example_id
 from chatserver.transport.documents.schemas import Schema, Schemas
 from chatserver.transport.registry import FactSpec, Operation, Registry
 
@@ -13,6 +14,7 @@ _ERROR: Final = {"$ref": "#/components/schemas/Error"}
 def asyncapi(registry: Registry) -> dict[str, Any]:
     """Describe every namespace: its commands with their acks, and its facts."""
     schemas = Schemas(registry)
+    examples = Examples(schemas.components)
     messages: dict[str, Any] = {}
     channels: dict[str, Any] = {}
     operations: dict[str, Any] = {}
@@ -20,20 +22,20 @@ def asyncapi(registry: Registry) -> dict[str, Any]:
         commands = commands_of(registry, namespace)
         facts = facts_of(registry, namespace)
         for command in commands:
-            messages[command.name] = _command(schemas, command)
-            messages[_ack_name(command)] = _ack(schemas, command)
+            messages[command.name] = _command(schemas, examples, command)
+            messages[_ack_name(command)] = _ack(schemas, examples, command)
             operations[f"{_key(namespace)}.{command.name}"] = _receive(namespace, command)
         for fact in facts:
-            messages[fact.name] = _fact(schemas, fact)
-        if facts:
-            operations[f"{_key(namespace)}.facts"] = _send(namespace, facts)
+            messages[_fact_key(registry, fact)] = _fact(schemas, examples, fact)
+        told = [_fact_key(registry, fact) for fact in facts]
+        if told:
+            operations[f"{_key(namespace)}.facts"] = _send(namespace, told)
         names = [name for each in commands for name in (each.name, _ack_name(each))]
         channels[_key(namespace)] = {
             "address": namespace,
             "title": namespace,
             "messages": {
-                name: {"$ref": f"#/components/messages/{name}"}
-                for name in (*names, *(fact.name for fact in facts))
+                name: {"$ref": f"#/components/messages/{name}"} for name in (*names, *told)
             },
         }
     return {
@@ -129,6 +131,11 @@ def _ack_name(command: Operation) -> str:
     return f"{command.name}.ack"
 
 
+def _fact_key(registry: Registry, fact: FactSpec) -> str:
+    """Name a fact's message: a command may have the same name (`notification.read`)."""
+    return f"{fact.name}.fact" if fact.name in registry.operations else fact.name
+
+
 def _ref(namespace: str, message: str) -> dict[str, str]:
     return {"$ref": f"#/channels/{_key(namespace)}/messages/{message}"}
 
@@ -146,45 +153,63 @@ def _receive(namespace: str, command: Operation) -> dict[str, Any]:
     }
 
 
-def _send(namespace: str, facts: list[FactSpec]) -> dict[str, Any]:
+def _send(namespace: str, told: list[str]) -> dict[str, Any]:
     return {
         "action": "send",
         "title": f"Facts of {namespace}",
         "channel": {"$ref": f"#/channels/{_key(namespace)}"},
-        "messages": [_ref(namespace, fact.name) for fact in facts],
+        "messages": [_ref(namespace, name) for name in told],
     }
 
 
-def _command(schemas: Schemas, command: Operation) -> dict[str, Any]:
+def _command(schemas: Schemas, examples: Examples, command: Operation) -> dict[str, Any]:
     return {
         "name": command.name,
         "title": command.name,
         "summary": command.summary,
         "description": f"{command.description}\n\n{needs(command)}".strip(),
         "payload": schemas.sent(command.request),
+        "examples": [_example(command.name, examples.sent(schemas.sent(command.request)))],
     }
 
 
-def _ack(schemas: Schemas, command: Operation) -> dict[str, Any]:
-    done = _object(ok={"const": True}, data=schemas.given(command.response))
+def _ack(schemas: Schemas, examples: Examples, command: Operation) -> dict[str, Any]:
+    data = schemas.given(command.response)
+    done = _object(ok={"const": True}, data=data)
     refused = _object(ok={"const": False}, error=_ERROR)
     return {
         "name": _ack_name(command),
         "title": f"Ack of {command.name}",
         "payload": {"oneOf": [done, refused]},
+        "examples": [_example(command.name, {"ok": True, "data": examples.given(data)})],
         "x-errors": sorted({error.code for error in command.errors}),
     }
 
 
-def _fact(schemas: Schemas, fact: FactSpec) -> dict[str, Any]:
+def _fact(schemas: Schemas, examples: Examples, fact: FactSpec) -> dict[str, Any]:
     data = schemas.given(fact.data_model)
     return {
         "name": fact.name,
         "title": fact.name,
         "summary": fact.summary,
         "payload": _envelope(fact, data) if fact.enveloped else data,
+        "examples": [_example(fact.name, _told(fact, examples.given(data)))],
         "x-sequenced": fact.sequenced,
     }
+
+
+def _told(fact: FactSpec, data: Any) -> Any:  # noqa: ANN401 - an example
+    """Give a fact as it comes, around an example of its data."""
+    if not fact.enveloped:
+        return data
+    told = {"v": 1, "type": fact.name, "id": example_id("fact_id")}
+    if fact.sequenced:
+        told |= {"room_id": example_id("room_id"), "epoch": "1.1", "seq": 42}
+    return told | {"ts": NOW, "actor": {"type": "user", "id": "alice"}, "data": data}
+
+
+def _example(name: str, payload: Any) -> dict[str, Any]:  # noqa: ANN401
+    return {"name": name, "payload": payload}
 
 
 def _envelope(fact: FactSpec, data: Schema) -> Schema:

@@ -2,6 +2,8 @@
 
 from typing import Any, Final
 
+from chatserver.transport.answers import EVENTS, LINES
+
 INFO: Final = {
     "title": "chatserver",
     # Of the contract, not of the program: it changes when callers have to.
@@ -42,10 +44,47 @@ HEADERS: Final = {
         "description": "The caller's `X-Request-Id` or trace id, else one made here.",
         "schema": {"type": "string"},
     },
+    "RateLimit": {
+        "description": "What is left of each limit, and when it is full again (IETF `RateLimit`).",
+        "schema": {"type": "string"},
+        "example": '"key";r=999;t=1',
+    },
+    "RateLimitPolicy": {
+        "description": "The limits that hold for this caller (IETF `RateLimit-Policy`).",
+        "schema": {"type": "string"},
+        "example": '"key";q=1000;w=10',
+    },
+    "RetryAfter": {
+        "description": "Seconds to wait before trying again.",
+        "schema": {"type": "integer"},
+        "example": 1,
+    },
     "IdempotencyReplayed": {
         "description": "`true` when this is the answer to an earlier request with the same key.",
         "schema": {"type": "string", "enum": ["true"]},
     },
+}
+
+# What every answer carries, and what some refusals do besides.
+ANSWERED: Final = {
+    "X-Request-Id": {"$ref": "#/components/headers/XRequestId"},
+    "RateLimit": {"$ref": "#/components/headers/RateLimit"},
+    "RateLimit-Policy": {"$ref": "#/components/headers/RateLimitPolicy"},
+}
+REFUSED: Final = {
+    status: {"Retry-After": {"$ref": "#/components/headers/RetryAfter"}} for status in (429, 503)
+}
+
+_DELTA: Final = (
+    "event: message.delta\n"
+    'data: {"message_id": "019a9c1e-77d4-7bb2-9a11-0242ac120002", "generation": 1, "index": 0,'
+    ' "text": "Invoices"}\n\n'
+)
+_LINE: Final = '{"kind": "user", "external_id": "alice", "display_name": "Alice"}\n'
+# What comes while it is written has no schema but its form.
+STREAMED: Final = {
+    EVENTS: {"schema": {"type": "string"}, "example": _DELTA},
+    LINES: {"schema": {"type": "string"}, "example": _LINE},
 }
 
 _ISSUE: Final = {
@@ -122,38 +161,5 @@ SCHEMAS: Final = {
         status={"type": "string", "enum": ["ok", "unavailable"]},
         latency_ms={"type": ["number", "null"]},
         database={"type": "string", "enum": ["connected", "unreachable"]},
-    ),
-}
-
-
-def _health(name: str, summary: str, schema: str, *, unavailable: str | None) -> dict[str, Any]:
-    content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
-    responses: dict[str, Any] = {"200": {"description": "Fine", "content": content}}
-    if unavailable is not None:
-        responses["503"] = {"description": unavailable, "content": content}
-    return {
-        "get": {
-            "operationId": name,
-            "tags": ["health"],
-            "summary": summary,
-            "security": [],
-            "responses": responses,
-        }
-    }
-
-
-HEALTH: Final = {
-    "/health": _health("health.live", "The process answers.", "Live", unavailable=None),
-    "/health/ready": _health(
-        "health.ready",
-        "This node can serve callers; `degraded` names what is away without being missed.",
-        "Ready",
-        unavailable="This node can't serve callers",
-    ),
-    "/health/db": _health(
-        "health.database",
-        "PostgreSQL answers; this one does within 5 s in any case.",
-        "DatabaseHealth",
-        unavailable="PostgreSQL can't be reached",
     ),
 }

@@ -1,6 +1,7 @@
 """OpenAPI 3.1 of the REST door, from the registry."""
 
 import re
+from http import HTTPStatus
 from typing import Any, Final
 
 from chatserver.kernel.errors import (
@@ -13,9 +14,11 @@ from chatserver.kernel.errors import (
     ScopeMissingError,
     UnavailableError,
 )
-from chatserver.kernel.wire import Answer, EventStream, Followed, Lines
+from chatserver.kernel.wire import Answer, EventStream, Followed, Lines, UploadRequest
 from chatserver.transport.answers import EVENTS, LINES, PROBLEM
 from chatserver.transport.documents import catalogue, fixed
+from chatserver.transport.documents.examples import Examples
+from chatserver.transport.documents.outside import OUTSIDE, TAGS
 from chatserver.transport.documents.schemas import Schema, Schemas
 from chatserver.transport.errors import (
     KeyInQueryError,
@@ -27,6 +30,7 @@ from chatserver.transport.errors import (
 from chatserver.transport.http import PREFIX, QUERY_METHODS
 from chatserver.transport.idempotency import WRITES
 from chatserver.transport.registry import Operation, Registry, Route, who
+from chatserver.transport.uploads import FORM
 
 _ALWAYS: Final = (
     PayloadInvalidError,
@@ -52,6 +56,7 @@ class _Writer:
         self._registry = registry
         self._schemas = Schemas(registry)
         self._examples: dict[str, Any] = {}
+        self._made = Examples(self._schemas.components)
         self._ids: set[str] = set()
 
     def document(self) -> dict[str, Any]:
@@ -68,9 +73,9 @@ class _Writer:
             "openapi": "3.1.0",
             "info": fixed.INFO,
             "servers": [{"url": "/"}],
-            "tags": [{"name": noun} for noun in (*nouns, "health")],
+            "tags": [{"name": noun} for noun in (*nouns, *TAGS)],
             "security": [{"bearer": []}, {"apiKey": []}],
-            "paths": dict(sorted((paths | fixed.HEALTH).items())),
+            "paths": dict(sorted((paths | OUTSIDE).items())),
             "components": {
                 "schemas": self._schemas.used_by(paths) | fixed.SCHEMAS,
                 "examples": dict(sorted(self._examples.items())),
@@ -98,7 +103,7 @@ class _Writer:
         }
         if operation.scope is not None:
             entry["x-scope"] = operation.scope.value
-        body = None if takes_query else self._body(request, in_path)
+        body = None if takes_query else self._body(operation, request, in_path)
         if body is not None:
             entry["requestBody"] = body
         entry["responses"] = self._answers(route, operation) | self._refusals(
@@ -125,40 +130,64 @@ class _Writer:
         whole = self._schemas.whole(request)
         properties: dict[str, Schema] = whole.get("properties", {})
         required = set(whole.get("required", ()))
-        found = [_parameter(name, "path", properties[name], required=True) for name in in_path]
+        found = [self._parameter(name, "path", properties[name], required=True) for name in in_path]
         if takes_query:
             found += [
-                _parameter(name, "query", schema, required=name in required)
+                self._parameter(name, "query", schema, required=name in required)
                 for name, schema in properties.items()
                 if name not in in_path
             ]
         return found
 
-    def _body(self, request: Schema, in_path: list[str]) -> dict[str, Any] | None:
+    def _parameter(
+        self, name: str, place: str, schema: Schema, *, required: bool
+    ) -> dict[str, Any]:
+        example = self._made.member(name, schema)
+        schema = dict(schema)
+        description = schema.pop("description", None)
+        found = {"name": name, "in": place, "required": required, "schema": schema}
+        if required:
+            found["example"] = example
+        return found | ({"description": description} if description else {})
+
+    def _body(
+        self, operation: Operation, request: Schema, in_path: list[str]
+    ) -> dict[str, Any] | None:
         if not self._schemas.whole(request).get("properties"):
             return None
         schema = self._schemas.without(request, in_path, f"{self._schemas.name(request)}Body")
         if schema is None:
             return None
         required = bool(self._schemas.whole(schema).get("required"))
-        return {"required": required, "content": {"application/json": {"schema": schema}}}
+        example = self._made.sent(request, without=in_path)
+        content: dict[str, Any] = {"application/json": {"schema": schema, "example": example}}
+        if issubclass(operation.request, UploadRequest):
+            content[FORM] = {"schema": _with_files(self._schemas.whole(schema))}
+        return {"required": required, "content": content}
 
     def _answers(self, route: Route, operation: Operation) -> dict[str, Any]:
         schema = self._schemas.given(operation.response)
-        headers = {"X-Request-Id": {"$ref": "#/components/headers/XRequestId"}}
+        headers = dict(fixed.ANSWERED)
         if route.method in WRITES:
             headers["Idempotency-Replayed"] = {"$ref": "#/components/headers/IdempotencyReplayed"}
-        content = {"application/json": {"schema": schema}}
+        example = self._made.given(schema)
+        content: dict[str, Any] = {"application/json": {"schema": schema, "example": example}}
         if issubclass(operation.response, Lines):
             kind = EVENTS if issubclass(operation.response, EventStream) else LINES
-            content = {kind: {"schema": {"type": "string"}}}
+            content = {kind: fixed.STREAMED[kind]}
         if issubclass(operation.response, Followed):
-            content[EVENTS] = {"schema": {"type": "string"}}
+            content[EVENTS] = fixed.STREAMED[EVENTS]
         statuses = {route.status: catalogue.phrase(route.status)}
-        if route.status == 201 and operation.response.is_repeat is not Answer.is_repeat:  # noqa: PLR2004
+        if route.status == HTTPStatus.ACCEPTED and issubclass(operation.response, Followed):
+            statuses[int(HTTPStatus.CREATED)] = "Done already; nothing follows"
+        if (
+            route.status == HTTPStatus.CREATED
+            and operation.response.is_repeat is not Answer.is_repeat
+        ):
             statuses[200] = "It was there already"
         return {
-            str(status): {"description": said, "headers": headers, "content": content}
+            str(status): {"description": said, "headers": headers}
+            | ({"content": content} if status != HTTPStatus.NO_CONTENT else {})
             for status, said in statuses.items()
         }
 
@@ -185,7 +214,7 @@ class _Writer:
         return {
             "description": f"{catalogue.phrase(status)}: "
             + ", ".join(f"`{name}`" for name in refs),
-            "headers": {"X-Request-Id": {"$ref": "#/components/headers/XRequestId"}},
+            "headers": fixed.ANSWERED | fixed.REFUSED.get(status, {}),
             "content": {
                 PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}, "examples": refs}
             },
@@ -202,11 +231,13 @@ class _Writer:
         return name
 
 
-def _parameter(name: str, place: str, schema: Schema, *, required: bool) -> dict[str, Any]:
-    schema = dict(schema)
-    description = schema.pop("description", None)
-    found = {"name": name, "in": place, "required": required, "schema": schema}
-    return found | ({"description": description} if description else {})
+def _with_files(schema: Schema) -> Schema:
+    """Describe the form of a request that may come with files."""
+    file = {"type": "string", "format": "binary", "description": "A file; many are allowed."}
+    files = {"type": "array", "items": file}
+    return {"type": "object", "properties": {**schema["properties"], "file": files}} | {
+        "required": [*schema.get("required", ()), "file"]
+    }
 
 
 def _security(operation: Operation) -> list[dict[str, list[str]]]:

@@ -1,4 +1,4 @@
-"""Serves `/openapi.json` and `/asyncapi.json`: written once, at start."""
+"""Serves `/openapi.json` and `/asyncapi.json`, written once, at start, and the pages about them."""
 
 import hashlib
 from collections.abc import Awaitable, Callable
@@ -10,15 +10,17 @@ from aiohttp import hdrs, web
 from chatserver.transport.answers import QUIET, json_answer
 from chatserver.transport.documents.asyncapi import asyncapi
 from chatserver.transport.documents.openapi import openapi
+from chatserver.transport.documents.pages import Pages
 from chatserver.transport.registry import Registry
 
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.Response]]
 
 
 def attach(app: web.Application, registry: Registry) -> None:
-    """Add the paths of both documents; the registry must be complete by now."""
+    """Add the paths of documents and pages; the registry must be complete by now."""
     app.router.add_get("/openapi.json", _serving(openapi(registry)))
     app.router.add_get("/asyncapi.json", _serving(asyncapi(registry)))
+    Pages(lambda: asyncapi(registry)).attach(app)
 
 
 def _serving(document: dict[str, Any]) -> Handler:

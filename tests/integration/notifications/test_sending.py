@@ -74,7 +74,7 @@ async def deliveries(
 ) -> list[NotificationDeliveryOut]:
     async with talk.container.sending.open_notifications() as notifications:
         page = await notifications.deliveries(
-            who, ListNotificationDeliveries(id=notification_id, size=100)
+            who, ListNotificationDeliveries(id=notification_id, limit=100)
         )
     return page.items
 
@@ -376,6 +376,28 @@ async def test_the_ledger_balances(near: Talk, master: Principal) -> None:
     assert len(server.taken) == 20
     [promised] = await near.rows("select sum(promised) as n from delivery_day")
     assert promised["n"] == len(done)
+
+
+async def test_its_deliveries_are_paged_by_a_cursor_in_the_order_of_the_recipients(
+    near: Talk, master: Principal
+) -> None:
+    addresses = [f"person-{number}@example.net" for number in range(5)]
+    sent = await send(near, master, recipients=[{"email": each} for each in addresses])
+    seen: list[str] = []
+    cursor: str | None = None
+    sizes = []
+    async with near.container.sending.open_notifications() as notifications:
+        while True:
+            asked = {"id": str(sent.id), "limit": 2} | ({"cursor": cursor} if cursor else {})
+            page = await notifications.deliveries(
+                master, ListNotificationDeliveries.model_validate(asked)
+            )
+            seen += [each.recipient["email"] for each in page.items]
+            sizes.append(len(page.items))
+            cursor = page.next_cursor
+            if cursor is None:
+                break
+    assert (seen, sizes) == (addresses, [2, 2, 1])
 
 
 async def test_nobody_elses_is_seen(near: Talk, master: Principal) -> None:

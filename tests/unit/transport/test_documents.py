@@ -140,7 +140,9 @@ class TestOpenApi:
             assert set(rest["components"]["schemas"]["Problem"]["required"]) <= set(value)
 
     def test_writes_take_an_idempotency_key_and_reads_do_not(self, rest: dict[str, Any]) -> None:
-        for _, method, entry in operations(rest):
+        for path, method, entry in operations(rest):
+            if not path.startswith("/api/"):
+                continue  # vendors and mail programs send what they send
             taken = {"$ref": "#/components/parameters/IdempotencyKey"} in entry.get(
                 "parameters", []
             )
