@@ -11,7 +11,6 @@ from uuid import UUID
 
 import structlog
 from aiohttp import web
-from prometheus_client import CollectorRegistry, ProcessCollector
 
 from chatserver.api_keys import errors as auth
 from chatserver.api_keys.identity import Arrival
@@ -28,11 +27,11 @@ from chatserver.kernel.tasks import end
 from chatserver.notifications.consent.door import UnsubscribeDoor
 from chatserver.notifications.inbox.events import INBOX_FACTS
 from chatserver.notifications.inbox.sockets import NAMESPACE as NOTIFICATIONS
+from chatserver.observing import Observation
 from chatserver.operations import NAMESPACE_SCOPES, NAMESPACES, build_registry
 from chatserver.realtime.census import EXCHANGE_S, Caps, Census
 from chatserver.realtime.engine import Realtime
 from chatserver.realtime.hub import Views
-from chatserver.realtime.metrics import RealtimeMetrics
 from chatserver.realtime.nodes import NodeRegistry
 from chatserver.realtime.ports import Accepted, Closing, Handshake
 from chatserver.realtime.running import Running
@@ -48,17 +47,8 @@ from chatserver.transport.answers import answers
 from chatserver.transport.credentials import Sender, caller_of, check_origin
 from chatserver.transport.documents import served
 from chatserver.transport.forwarding import Forwarder
-from chatserver.transport.health import (
-    BusProbe,
-    DatabaseProbe,
-    DrainProbe,
-    Health,
-    Probe,
-    StorageProbe,
-)
 from chatserver.transport.http import RestDoor
 from chatserver.transport.limits import network_of
-from chatserver.transport.metrics import CommandMetrics, ForwardMetrics, MetricsPage, StorageMetrics
 from chatserver.transport.sockets import SocketDoor
 from chatserver.transport.stored import StoredDoor
 from chatserver.transport.websocket import WebSocketDoor
@@ -123,19 +113,14 @@ class Server:
         self.container.broadcaster = self.realtime
         self.container.generation.changed = self._rewound
         self.realtime.heard = self.container.identifier.forget
-        self.figures = CollectorRegistry()
-        self.metrics = RealtimeMetrics(self.realtime, self.figures, utc_now)
-        self._measure()
+        self.observed = Observation(
+            self.container,
+            realtime=self.realtime,
+            door=self.door,
+            forwarded=self.forwarder.counters,
+        )
         self.siblings = siblings
         self.app = self._application()
-
-    def _measure(self) -> None:
-        ProcessCollector(registry=self.figures)
-        commands = CommandMetrics(self.figures)
-        self.door.answered = commands.answered
-        self.container.writer.measured = commands.committed
-        ForwardMetrics(self.forwarder.counters, self.figures)
-        StorageMetrics(self.container.files.standing, self.figures)
 
     def _store(self) -> Store:
         return Store(self.container.bus.url, prefix=self.container.bus.prefix)
@@ -192,7 +177,11 @@ class Server:
     def _application(self) -> web.Application:
         app = web.Application(
             middlewares=[
-                answers(bypass=(self.settings.socket_path,), standing=self._standing),
+                answers(
+                    bypass=(self.settings.socket_path,),
+                    standing=self._standing,
+                    measured=self.observed.commands.requested,
+                ),
                 self.forwarder.middleware(),
             ],
             client_max_size=1 << 20,
@@ -205,21 +194,16 @@ class Server:
             gate=self.container.gate,
             follow=self.container.assistant.follower.after,
         ).attach(app)
-        url = self.settings.database_url.get_secret_value()
-        Health(DatabaseProbe(url), self._probes()).attach(app)
+        self.observed.attach(app, siblings=self.siblings)
         served.attach(app, self.registry)
-        MetricsPage(
-            self.figures,
-            node_id=self.settings.node_id,
-            look=self.metrics.look,
-            siblings=self.siblings,
-        ).attach(app)
         UnsubscribeDoor(self.container.notifications.open_consent).attach(app)
-        InboundDoor(
+        inbound = InboundDoor(
             self.container.sources.reception,
             public_url=self.settings.public_url,
             trusted_proxies=self.trusted_proxies,
-        ).attach(app)
+        )
+        inbound.answered = self.observed.commands.came_in
+        inbound.attach(app)
         WebSocketDoor(
             realtime=self.realtime,
             door=self.door,
@@ -234,19 +218,12 @@ class Server:
         app.cleanup_ctx.append(self._life)
         return app
 
-    def _probes(self) -> list[Probe]:
-        return [
-            BusProbe(self.realtime),
-            DrainProbe(self.realtime),
-            StorageProbe(self.container.files.standing),
-        ]
-
     async def _life(self, _: web.Application) -> AsyncIterator[None]:
         await self.container.start()
         await self.container.limiter.start()
         await self.realtime.start()
         await self.nodes.start()
-        self.metrics.start()
+        self.observed.start()
         loop = asyncio.get_running_loop()
         sweeps = [
             loop.create_task(work)
@@ -259,7 +236,7 @@ class Server:
         ]
         yield
         await end(*sweeps)
-        self.metrics.stop()
+        self.observed.stop()
         await self.nodes.stop()
         await self.realtime.stop()
         await self.forwarder.close()

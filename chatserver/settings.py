@@ -15,6 +15,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from chatserver.kernel.errors import OperatorError
 from chatserver.setting_groups import (
     AnswerSettings,
     EmbeddingSettings,
@@ -28,7 +29,7 @@ POSTGRES_SCHEMES = ("postgresql", "postgres")
 REDIS_SCHEMES = ("redis", "rediss", "unix")
 
 
-class SettingsError(Exception):
+class SettingsError(OperatorError):
     """The settings can't be used; the text says which and how to mend each."""
 
 
@@ -81,6 +82,15 @@ class Settings(AnswerSettings, EmbeddingSettings, StorageSettings, BaseSettings)
     quota_values: Quotas = Quotas()
     webhooks: Webhooks = Webhooks()
     connect_refusal_s: Annotated[float, Field(ge=0, le=10)] = 2.0
+    # Where workers and schedulers tell how they are; web nodes do on their own port.
+    metrics_host: str = "127.0.0.1"
+    metrics_port: Annotated[int, Field(ge=0, le=65_503)] | None = None
+    # An event loop that stands still for longer is told of, with where it stands.
+    loop_blocked_ms: Annotated[int, Field(ge=50, le=60_000)] = 1000
+    # Where traces go, of how large a part of all that happens; and where errors go.
+    otel_exporter_otlp_endpoint: str | None = None
+    otel_sample_ratio: Annotated[float, Field(ge=0, le=1)] = 1.0
+    sentry_dsn: SecretStr | None = None
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["console", "json"] = "console"
     log_file: Path | None = None

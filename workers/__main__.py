@@ -1,8 +1,11 @@
 import gc
 import sys
 
-# As in chatserver/__main__.py.
+from chatserver.infra.lean import load_lean
+
+# As in chatserver/cli/loading.py.
 gc.disable()
+load_lean()
 
 from workers.main import main  # noqa: E402
 

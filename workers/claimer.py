@@ -13,7 +13,7 @@ from chatserver.infra.database import Database
 from chatserver.infra.jobs import Claim
 from chatserver.kernel.principal import NOBODY
 from workers.condition import Condition
-from workers.holding import Handling, Holding
+from workers.holding import Handling, Holding, Measured, unmeasured
 
 POLL_S: Final = 1.0
 # What is left for giving back what had to be cut off: cancelling, and one write.
@@ -26,10 +26,17 @@ class Claimer:
     """Looks when a doorbell rings and once a second besides, so that Redis is never needed."""
 
     def __init__(
-        self, database: Database, handlings: Sequence[Handling], *, poll_s: float = POLL_S
+        self,
+        database: Database,
+        handlings: Sequence[Handling],
+        *,
+        poll_s: float = POLL_S,
+        measured: Measured = unmeasured,
     ) -> None:
         self._database = database
-        self._lanes = {handling.kind.name: _Lane(database, handling) for handling in handlings}
+        self._lanes = {
+            handling.kind.name: _Lane(database, handling, measured) for handling in handlings
+        }
         self._poll_s = poll_s
         self._condition = Condition("postgresql")
         self._stopping = asyncio.Event()
@@ -40,6 +47,11 @@ class Claimer:
     @property
     def names(self) -> list[str]:
         return list(self._lanes)
+
+    @property
+    def held(self) -> dict[str, int]:
+        """How many jobs of each kind are being done here."""
+        return {name: len(lane.held) for name, lane in self._lanes.items()}
 
     def wake(self, name: str) -> None:
         """Look for jobs of a kind now. Callable from any thread, and at any time."""
@@ -106,9 +118,10 @@ class Claimer:
 class _Lane:
     """The jobs of one kind in this process."""
 
-    def __init__(self, database: Database, handling: Handling) -> None:
+    def __init__(self, database: Database, handling: Handling, measured: Measured) -> None:
         self._database = database
         self._handling = handling
+        self._measured = measured
         self._condition = Condition(f"claims of {handling.kind.name}")
         self._is_closed = False
         # The client that had its turn last, where very many wait.
@@ -148,7 +161,13 @@ class _Lane:
             self._claiming = None
         self._condition.works()
         for claim in claims:
-            holding = Holding(self._database, self._handling, claim, asked_at=asked_at)
+            holding = Holding(
+                self._database,
+                self._handling,
+                claim,
+                asked_at=asked_at,
+                measured=self._measured,
+            )
             task = asyncio.create_task(holding.run())
             self.held[task] = holding
             task.add_done_callback(self._let_go)

@@ -19,6 +19,7 @@ import structlog
 from chatserver.deliveries.models import Claim, Sent
 from chatserver.deliveries.policies import Verdict, judge
 from chatserver.deliveries.queue import LEASE_S, Ended
+from chatserver.infra import tracing
 from chatserver.infra.batching import Batcher
 from chatserver.kernel.errors import UnavailableError
 from chatserver.kernel.principal import NOBODY
@@ -79,7 +80,7 @@ class Lane:
         poll_s: float = POLL_S,
         sweep_s: float = SWEEP_S,
     ) -> None:
-        self._channel = channel
+        self.channel = channel
         self._queue = queue
         self._sender = sender
         self._notes = notes
@@ -102,8 +103,12 @@ class Lane:
         self._tasks: set[asyncio.Task[None]] = set()
         self._held: Counter[UUID] = Counter()
         self._after = NOBODY
-        # By outcome, since the process began.
+        # By outcome, and by what became of the delivery, since the process began.
         self.outcomes: Counter[str] = Counter()
+        self.states: Counter[str] = Counter()
+        self.taken_back = 0
+        # Told of each try how many seconds it took.
+        self.measured: Callable[[str, float], None] = lambda _, __: None
 
     @property
     def held(self) -> int:
@@ -162,7 +167,8 @@ class Lane:
         """Queue again what dead workers held; end what has no time or no target any more."""
         lost = await self._queue.take_back()
         if lost:
-            log.warning("deliveries_taken_back", channel=self._channel, count=lost)
+            self.taken_back += lost
+            log.warning("deliveries_taken_back", channel=self.channel, count=lost)
             self._look.set()
         settled = 1
         while settled and not self._stopping.is_set():
@@ -184,7 +190,7 @@ class Lane:
         # Nobody takes more than half of the places, however many slow targets he has.
         full = [client for client, count in self._held.items() if count >= self._slots // 2]
         asked_at = time.monotonic()
-        claims = await self._queue.claim(self._channel, limit=limit, after=self._after, full=full)
+        claims = await self._queue.claim(self.channel, limit=limit, after=self._after, full=full)
         for claim in claims:
             self._held[claim.client_id] += 1
             self._work.setdefault(claim.target_id, _Work()).waiting.append((claim, asked_at))
@@ -220,8 +226,16 @@ class Lane:
             if ends_at - time.monotonic() < NEEDED_S:
                 await self._give_back([claim], counted=False)
                 return
-            with structlog.contextvars.bound_contextvars(delivery_id=str(claim.id)):
-                await self._deliver(claim, ends_at)
+            with (
+                structlog.contextvars.bound_contextvars(delivery_id=str(claim.id)),
+                tracing.span(
+                    f"deliver {self.channel}",
+                    parent=tracing.remembered(claim.source_id),
+                    kind="client",
+                    attempt=claim.tries,
+                ) as span,
+            ):
+                await self._deliver(claim, ends_at, span)
         except Exception:
             log.exception("delivery_crashed", delivery_id=str(claim.id))
         finally:
@@ -229,7 +243,7 @@ class Lane:
             self._work[claim.target_id].running -= 1
             self._fill(claim.target_id)
 
-    async def _deliver(self, claim: Claim, ends_at: float) -> None:
+    async def _deliver(self, claim: Claim, ends_at: float, span: tracing.Span) -> None:
         loaded = await self._load(claim, ends_at)
         if loaded is None:
             return
@@ -243,8 +257,11 @@ class Lane:
                 await self._queue.record([cut])
             raise
         self.outcomes[sent.outcome] += 1
+        self.measured(self.channel, sent.latency_ms / 1000)
+        span.tell(outcome=sent.outcome)
         verdict = self._judge(claim, sent, spread=random.random())  # noqa: S311 - jitter
         if await self._record(Ended(claim, sent, verdict), ends_at):
+            self.states[verdict.state] += 1
             try:
                 await self._note(claim, sent)
             except UnavailableError:

@@ -8,7 +8,7 @@ from typing import Any, Final, TypeAlias
 
 import structlog
 
-from chatserver.infra import jobs
+from chatserver.infra import jobs, tracing
 from chatserver.infra.database import Database
 from chatserver.infra.job_kinds import JobKind
 from chatserver.infra.jobs import Claim
@@ -20,7 +20,13 @@ CANCEL_S: Final = 1.0
 AGAIN_S: Final = 0.5
 
 Handler: TypeAlias = Callable[[Claim], Awaitable[None]]
+# Told of each attempt: the kind, how it ended, and how many seconds it took.
+Measured: TypeAlias = Callable[[str, str, float], None]
 log = structlog.get_logger()
+
+
+def unmeasured(_kind: str, _outcome: str, _seconds: float) -> None:
+    """Measure nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +50,13 @@ class Holding:
     """
 
     def __init__(
-        self, database: Database, handling: Handling, claim: Claim, *, asked_at: float
+        self,
+        database: Database,
+        handling: Handling,
+        claim: Claim,
+        *,
+        asked_at: float,
+        measured: Measured = unmeasured,
     ) -> None:
         self._database = database
         self._handling = handling
@@ -52,6 +64,7 @@ class Holding:
         self._ours_until = asked_at + claim.lease_s
         self._deadline = asked_at + handling.kind.deadline_s
         self._given_back = asyncio.Event()
+        self._measured = measured
 
     def give_back(self) -> None:
         """Stop the work; the job goes back to the queue, its attempt counted."""
@@ -60,19 +73,35 @@ class Holding:
     async def run(self) -> None:
         """Do the whole of it. Never raises but for cancellation."""
         claim = self._claim
-        with structlog.contextvars.bound_contextvars(
-            job=claim.kind, job_id=str(claim.id), attempt=claim.attempt, fence=claim.fence
+        with (
+            structlog.contextvars.bound_contextvars(
+                job=claim.kind, job_id=str(claim.id), attempt=claim.attempt, fence=claim.fence
+            ),
+            tracing.span(
+                f"job {claim.kind}",
+                parent=claim.traceparent,
+                kind="consumer",
+                attempt=claim.attempt,
+            ) as span,
         ):
+            began = time.monotonic()
             work = asyncio.ensure_future(self._handling.handle(claim))
             try:
                 outcome = await self._attend(work)
             finally:
                 if not work.done():
                     work.cancel()
+            took_s = time.monotonic() - began
             if outcome is None:
                 log.warning("job_lost")
+                self._measured(claim.kind, "lost", took_s)
             elif await self._record(outcome):
                 log.debug("job_ended", state=outcome.state)
+                self._measured(claim.kind, _ended(outcome), took_s)
+                if outcome is not DONE:
+                    span.fails(_ended(outcome))
+            else:
+                self._measured(claim.kind, "lost", took_s)
 
     async def _attend(self, work: asyncio.Future[None]) -> Outcome | None:
         """Keep the lease until the work ends. None: the lease is lost, nothing may be recorded."""
@@ -158,6 +187,12 @@ class Holding:
             return recorded
         log.warning("job_outcome_lost", state=outcome.state)
         return False
+
+
+def _ended(outcome: Outcome) -> str:
+    if outcome is GIVEN_BACK:
+        return "given_back"
+    return "retried" if outcome.state == "queued" else outcome.state
 
 
 async def _cancel(work: asyncio.Future[None]) -> None:

@@ -14,15 +14,19 @@ from chatserver.infra import logging
 from chatserver.infra.database import Database
 from chatserver.infra.job_kinds import SEND_DELIVERIES, SEND_NOTIFICATIONS
 from chatserver.infra.jobs import Doorbell
+from chatserver.kernel.errors import OperatorError
+from chatserver.observing import redis_uses, reporting
 from chatserver.reactions import LATER
-from chatserver.settings import Settings, SettingsError, load
+from chatserver.settings import Settings, load
 from chatserver.webhooks.endpoints.models import CHANNEL
 from workers.assistant import AnswerJobs
 from workers.condition import Condition
 from workers.deliveries import Lane
 from workers.documents import DocumentJobs
+from workers.figures import SchedulerFigures, WorkFigures
 from workers.files import FileJobs
 from workers.notifications import NotificationLanes
+from workers.observing import ClaimProbe, PartObservation
 from workers.privacy import PrivacyJobs
 from workers.records import RecordJobs
 from workers.rooms import RoomJobs
@@ -30,6 +34,7 @@ from workers.runtime import Worker, run
 from workers.scheduler import Scheduler
 from workers.search import SearchJobs
 from workers.sources import SourceJobs
+from workers.standing import Standing
 from workers.webhooks import WebhookJobs
 
 INDEX_EVERY_S: Final = 60.0
@@ -45,9 +50,10 @@ def main(arguments: Sequence[str]) -> None:
     try:
         settings = load()
         logging.configure(settings.log_level, settings.log_format, settings.log_file)
-    except (SettingsError, logging.LogFileError) as error:
+    except OperatorError as error:
         sys.exit(str(error))
-    run(lambda stopping: PARTS[part](settings, stopping))
+    with reporting(settings, part):
+        run(lambda stopping: PARTS[part](settings, stopping))
 
 
 async def worker(settings: Settings, stopping: asyncio.Event) -> None:
@@ -97,24 +103,34 @@ async def worker(settings: Settings, stopping: asyncio.Event) -> None:
         )
         container.sending.wake_here = notifications.wake
         indexing = asyncio.create_task(container.search.indexer.run(container.search.leader))
+        lanes = {
+            SEND_DELIVERIES: lane,
+            **{f"{SEND_NOTIFICATIONS}.{at}": each for at, each in enumerate(notifications.lanes)},
+        }
+        observed = PartObservation(
+            settings,
+            part="worker",
+            database=container.database,
+            doorbell=container.doorbell,
+            redis=dict(redis_uses(container)),
+        )
+        figures = WorkFigures(observed.figures, container)
         try:
-            await Worker(
+            running = Worker(
                 database=container.database,
                 handlings=handlings,
                 open_work=container.open(lambda work: work),
                 later=LATER,
                 together=(hooks.plan,),
-                lanes={
-                    SEND_DELIVERIES: lane,
-                    **{
-                        f"{SEND_NOTIFICATIONS}.{at}": each
-                        for at, each in enumerate(notifications.lanes)
-                    },
-                },
+                lanes=lanes,
                 bells={SEND_NOTIFICATIONS: notifications.wake},
                 queue_url=settings.queue_url,
                 grace_s=settings.worker_grace_s,
-            ).run(stopping)
+                measured=figures.attempted,
+            )
+            figures.attach(running, list(lanes.values()))
+            async with observed.serving(look=_nothing, probes=[ClaimProbe(running.claimer)]):
+                await running.run(stopping)
         finally:
             indexing.cancel()
             await asyncio.wait([indexing])
@@ -129,20 +145,28 @@ async def scheduler(settings: Settings, stopping: asyncio.Event) -> None:
     )
     doorbell = Doorbell(settings.queue_url)
     role = Scheduler(database, doorbell)
+    observed = PartObservation(settings, part="scheduler", database=database, doorbell=doorbell)
+    SchedulerFigures(observed.figures, role)
+    standing = Standing(observed.figures, database=database, scheduler=role)
     announcing = asyncio.create_task(_announce(role))
     serving = asyncio.create_task(role.run())
     indexing = asyncio.create_task(_index(settings))
     try:
-        await stopping.wait()
-        log.info("scheduler_stopping")
-        role.stop()
-        await asyncio.wait([serving], timeout=8)
+        async with observed.serving(look=standing.look):
+            await stopping.wait()
+            log.info("scheduler_stopping")
+            role.stop()
+            await asyncio.wait([serving], timeout=8)
     finally:
         announcing.cancel()
         serving.cancel()
         indexing.cancel()
         await doorbell.close()
         await database.close()
+
+
+async def _nothing() -> None:
+    """Look at nothing: all figures of a worker are kept up to date."""
 
 
 async def _announce(role: Scheduler) -> None:

@@ -4,10 +4,11 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final, TypeAlias
+from uuid import UUID
 
 import structlog
 
-from chatserver.infra import outbox
+from chatserver.infra import outbox, tracing
 from chatserver.infra.outbox import OutboxRow
 from chatserver.infra.unit_of_work import UnitOfWork
 from chatserver.kernel.opening import Open
@@ -43,6 +44,9 @@ class Dispatcher:
         self._look = asyncio.Event()
         self._is_stopping = False
         self._loop = asyncio.get_running_loop()
+        # For metrics.
+        self.dispatched = 0
+        self.put_off = 0
 
     def wake(self) -> None:
         """Look now. Callable from any thread, and at any time."""
@@ -86,6 +90,7 @@ class Dispatcher:
                 rows = await outbox.take(work.session, limit=BATCH)
                 taken = [row.id for row in rows]
                 await self._react(work, rows)
+            self.dispatched += len(taken)
         except Exception:
             if not taken:
                 raise
@@ -98,7 +103,9 @@ class Dispatcher:
         try:
             async with self._open_work() as work:
                 await self._react(work, await outbox.take(work.session, limit=1, only=row_id))
+            self.dispatched += 1
         except Exception as error:  # noqa: BLE001 - whatever it was, it is the row's own fault
+            self.put_off += 1
             await self._put_off(row_id, error)
 
     async def _put_off(self, row_id: int, error: Exception) -> None:
@@ -110,10 +117,16 @@ class Dispatcher:
             log.warning("outbox_row_put_off", outbox_id=row_id, error=describe(error))
 
     async def _react(self, work: UnitOfWork, rows: Sequence[OutboxRow]) -> None:
+        traces: dict[UUID, str] = {}
         for row in rows:
+            parent = tracing.taken_from(row.data)
+            if parent is not None:
+                traces[row.fact_id] = parent
             # A type that is not in the table comes from a newer server: its workers will know it.
-            for reaction in self._later[row.type]:
-                await reaction(work, row)
+            with tracing.span(f"outbox {row.type}", parent=parent, kind="consumer"):
+                for reaction in self._later[row.type]:
+                    await reaction(work, row)
+        tracing.remember(traces)
         if rows:
             for react in self._together:
                 await react(work, rows)

@@ -15,7 +15,7 @@ from chatserver.infra.unit_of_work import UnitOfWork
 from chatserver.kernel.opening import Open
 from workers.claimer import POLL_S, Claimer
 from workers.deliveries import Lane
-from workers.holding import Handling
+from workers.holding import Handling, Measured, unmeasured
 from workers.listener import Listener
 from workers.outbox import Dispatcher, Later, Together
 
@@ -50,8 +50,9 @@ class Worker:
         queue_url: str,
         poll_s: float = POLL_S,
         grace_s: float = GRACE_S,
+        measured: Measured = unmeasured,
     ) -> None:
-        self.claimer = Claimer(database, handlings, poll_s=poll_s)
+        self.claimer = Claimer(database, handlings, poll_s=poll_s, measured=measured)
         self.dispatcher = Dispatcher(open_work, later, poll_s=poll_s, together=together)
         self._lanes = dict(lanes or {})
         own = {name: _bell(self.claimer, name) for name in self.claimer.names}

@@ -3,6 +3,7 @@
 import asyncio
 import random
 import time
+from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
@@ -52,6 +53,9 @@ class Scheduler:
         # Set once PostgreSQL answered for the first time; the role may be somebody else's.
         self.ready = asyncio.Event()
         self.is_active = False
+        # For metrics: jobs that were planned by kind; those of dead workers by kind and state.
+        self.planned: Counter[str] = Counter()
+        self.swept: Counter[tuple[str, str]] = Counter()
 
     def stop(self) -> None:
         """Let `run` return after the statement that is under way."""
@@ -111,12 +115,15 @@ class Scheduler:
         async with AsyncSession(connection) as session, session.begin():
             is_new = await jobs.plan(session, kind, dedupe="periodic")
         if is_new:
+            self.planned[kind.name] += 1
             self._doorbell.ring([kind.name])
 
     async def _sweep(self, connection: AsyncConnection, kinds: Sequence[JobKind]) -> None:
         for kind in kinds:
             async with AsyncSession(connection) as session, session.begin():
                 swept = await jobs.sweep(session, kind)
+            for state, count in swept.items():
+                self.swept[kind.name, state] += count
             if swept.get("failed"):
                 log.error("jobs_failed", job=kind.name, count=swept["failed"], error="worker died")
             if swept.get("queued"):

@@ -8,7 +8,7 @@ lane of its own, so that it delays nobody else. Whoever waits here holds no conn
 import asyncio
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 from uuid import UUID
@@ -17,6 +17,7 @@ import asyncpg
 import structlog
 
 from chatserver.chat.events import Draft, Outcome
+from chatserver.infra import tracing
 from chatserver.infra.database import is_passing
 from chatserver.kernel.errors import DrainingError, UnavailableError
 
@@ -52,6 +53,8 @@ class _Waiting:
     draft: Draft
     done: "asyncio.Future[Outcome]"
     rounds: int = 0
+    # The trace that it is part of, where anything is traced.
+    trace: str | None = field(default_factory=tracing.current)
     repeats: "list[_Waiting]" = field(default_factory=list)
 
     @property
@@ -83,6 +86,8 @@ class MessageWriter:
         self.busy = 0
         # Called in the task of a sender whose draft has its place behind all earlier ones.
         self.placed: Callable[[], None] = lambda: None
+        # Given the traces of facts whose outbox rows the database function wrote.
+        self.carry: Callable[[Mapping[UUID, str]], None] = lambda _: None
         # Told of each batch: how many drafts, and how many seconds the commit took.
         self.measured: Callable[[int, float], None] = lambda _, __: None
 
@@ -187,9 +192,12 @@ class MessageWriter:
         drafts = [waiting.draft for waiting in batch]
         self.batches += 1
         began = time.perf_counter()
+        traced_from = tracing.moment()
         try:
             outcomes = await self._store.store(drafts, wait=wait)
             self.measured(len(drafts), time.perf_counter() - began)
+            if tracing.is_on():
+                self._trace(batch, outcomes, traced_from)
             settled = list(zip(batch, outcomes, strict=True))
         except asyncpg.PostgresError as error:
             if not is_passing(error) and (error.sqlstate or "").startswith(_OWN_FAULTS):
@@ -209,6 +217,17 @@ class MessageWriter:
             else:
                 self._settle(waiting, outcome)
         return busy
+
+    def _trace(self, batch: list[_Waiting], outcomes: Sequence[Outcome], traced_from: int) -> None:
+        later: dict[UUID, str] = {}
+        for waiting, outcome in zip(batch, outcomes, strict=True):
+            if waiting.trace is None:
+                continue
+            tracing.passed("commit", traced_from, parent=waiting.trace, batch=len(batch))
+            if outcome.later:
+                later[waiting.draft.event_id] = waiting.trace
+        if later:
+            self.carry(later)
 
     async def _split(
         self, batch: list[_Waiting], error: asyncpg.PostgresError, *, wait: bool
@@ -266,16 +285,17 @@ class MessageWriter:
         self._known.pop(waiting.draft.identity, None)
         if outcome.outcome == "stored":
             self.stored += 1
-            self._show(waiting.draft, outcome)
+            self._show(waiting.draft, outcome, waiting.trace)
         if not waiting.done.done():
             waiting.done.set_result(outcome)
         for repeat in waiting.repeats:
             if not repeat.done.done():
                 repeat.done.set_result(_as_repeat(waiting.draft, repeat.draft, outcome))
 
-    def _show(self, draft: Draft, outcome: Outcome) -> None:
+    def _show(self, draft: Draft, outcome: Outcome, trace: str | None) -> None:
         try:
-            self._announce(draft, outcome)
+            with tracing.span("fan-out", parent=trace):
+                self._announce(draft, outcome)
         except Exception:
             # It is committed, so whoever sent it is told so; the log repairs the push.
             log.exception("push_failed", room_id=str(draft.room_id), seq=outcome.seq)

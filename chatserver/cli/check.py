@@ -1,10 +1,11 @@
 """`chatserver check`: one line for each part: ok, a problem, and how to mend it."""
 
 import asyncio
-import re
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from typing import Annotated, Final
+from urllib.parse import urlsplit
+from uuid import uuid4
 
 import asyncpg
 import orjson
@@ -14,11 +15,15 @@ import typer
 
 from chatserver.assistant.embedding.carried import CarriedFileError, carried
 from chatserver.assistant.embedding.errors import EmbedderAwayError
-from chatserver.assistant.embedding.local import NAME as EMBEDDED
 from chatserver.assistant.embedding.remote import RemoteEmbedder
+from chatserver.assistant.embedding.schemas import LOCAL as EMBEDDED
 from chatserver.assistant.retrieval.indexing import OLDEST_PGVECTOR
-from chatserver.infra import migrations
+from chatserver.cli import production
+from chatserver.cli.findings import Finding, judged
+from chatserver.cli.redis_versions import is_new_enough
+from chatserver.infra import revisions
 from chatserver.infra.language_model import LanguageModelError
+from chatserver.kernel.clock import Clock, utc_now
 from chatserver.kernel.errors import UnavailableError
 from chatserver.settings import Settings, load
 from chatserver.wiring.answers import language_model
@@ -26,28 +31,20 @@ from chatserver.wiring.documents import embedding_choice
 from chatserver.wiring.files import open_store
 
 CONNECT_S: Final = 5.0
-# The first version of each branch in which CVE-2025-49844 and its neighbours are mended.
-_MENDED: Final = {
-    "redis": ((6, 2, 20), (7, 2, 11), (7, 4, 6), (8, 0, 4), (8, 2, 2)),
-    "valkey": ((7, 2, 11), (8, 0, 6), (8, 1, 4)),
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """How one part is. `mend` is a sentence for whoever reads it, empty when all is well."""
-
-    part: str
-    ok: bool
-    detail: str
-    mend: str = ""
+# A clock that is off by more makes tokens and deadlines wrong.
+SKEW_S: Final = 5.0
+OLDEST_POSTGRESQL: Final = 15
+CLUSTER: Final = ", a server of a Cluster"
 
 
 def check(
     deploy: Annotated[bool, typer.Option("--deploy", help="Add the rules of production.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one line of JSON.")] = False,
 ) -> None:
-    """Check settings, database, roles, schema, Redis, storage. Exits 1 when one needs mending."""
+    """Check settings, database, roles, schema, Redis, storage. Exits 1 when one needs mending.
+
+    Of a part that is well one line says so; of another, what is wrong and how to mend it.
+    """
     settings = load()
     findings = asyncio.run(_all(settings, deploy=deploy))
     if json:
@@ -71,13 +68,16 @@ async def _all(settings: Settings, *, deploy: bool) -> list[Finding]:
         _embedding,
         _language_model,
         _dashboard,
+        _mail,
+        _tracing,
+        _clock,
     ]
     found = [Finding("settings", ok=True, detail=f"{settings.environment}, all present")]
+    if deploy:
+        found.extend(production.of_settings(settings))
+        parts += [production.of_database, production.of_redis]
     for part in parts:
         found.extend(await part(settings))
-    if deploy:
-        found.extend(_production(settings))
-        found.append(await _patched(settings))
     return found
 
 
@@ -89,8 +89,11 @@ async def _database(settings: Settings) -> list[Finding]:
         mend = "Start PostgreSQL, check DATABASE_URL, then run `chatserver migrate`."
         return [Finding("database", ok=False, detail=f"can't connect ({error})", mend=mend)]
     try:
-        version = await connection.fetchval("show server_version")
-        found = [Finding("database", ok=True, detail=f"PostgreSQL {version}")]
+        version = str(await connection.fetchval("show server_version"))
+        number = int(await connection.fetchval("show server_version_num")) // 10_000
+        mend = f"Upgrade to PostgreSQL {OLDEST_POSTGRESQL} or newer."
+        is_new = number >= OLDEST_POSTGRESQL
+        found = [judged("database", f"PostgreSQL {version}", ok=is_new, mend=mend)]
         found.append(await _schema(connection))
         found.append(await _role(connection))
         found.append(await _vectors(connection))
@@ -105,7 +108,7 @@ async def _schema(connection: "asyncpg.Connection[asyncpg.Record]") -> Finding:
         revision = await connection.fetchval("select version_num from alembic_version")
     except asyncpg.PostgresError:
         return Finding("schema", ok=False, detail="there is none", mend=mend)
-    head = migrations.head()
+    head = revisions.head()
     if revision != head:
         return Finding(
             "schema", ok=False, detail=f"{revision}, this version needs {head}", mend=mend
@@ -204,7 +207,11 @@ async def _redis(settings: Settings) -> list[Finding]:
 
 
 async def _queue(settings: Settings) -> list[Finding]:
-    return [await _ping("queue", settings.queue_url, "QUEUE_REDIS_URL or REDIS_URL")]
+    found = await _ping("queue", settings.queue_url, "QUEUE_REDIS_URL or REDIS_URL")
+    if found.detail.endswith(CLUSTER):
+        mend = "Let QUEUE_REDIS_URL name a Redis of its own: doorbells don't work in a Cluster."
+        found = replace(found, ok=False, mend=mend)
+    return [found]
 
 
 async def _storage(settings: Settings) -> list[Finding]:
@@ -228,67 +235,80 @@ async def _storage(settings: Settings) -> list[Finding]:
 async def _ping(part: str, url: str, name: str) -> Finding:
     client = redis.asyncio.from_url(url, socket_connect_timeout=CONNECT_S, socket_timeout=CONNECT_S)
     try:
-        info = await client.info("server")
+        info = await client.info()
+        # Named as a person would: whoever may not write here can't count or ring.
+        await client.set(f"chatserver:check:{uuid4().hex}", 1, px=1)
+    except redis.exceptions.ResponseError as error:
+        mend = f"Let the user in {name} write: docs/operating.md lists what it needs."
+        return Finding(part, ok=False, detail=f"refuses ({str(error)[:80]})", mend=mend)
     except (OSError, redis.exceptions.RedisError) as error:
         mend = f"Start Redis or check {name}; without it the server works, slower."
         return Finding(part, ok=False, detail=f"can't connect ({type(error).__name__})", mend=mend)
     finally:
         await client.aclose()
-    version = info.get("valkey_version") or info.get("redis_version")
-    return Finding(part, ok=True, detail=f"version {version}")
-
-
-def is_patched(product: str, version: str) -> bool:
-    """Tell whether a Redis or Valkey has the mends of October 2025 to its Lua.
-
-    Whoever may run scripts in one that hasn't can run anything on its machine (CVE-2025-49844), and
-    the limits are scripts. Of a branch that is not listed, newer ones have them, older ones not.
-    """
-    numbers = tuple(int(part) for part in re.findall(r"\d+", version)[:3])
-    fixed = next((it for it in _MENDED[product] if it[:2] == numbers[:2]), None)
-    return numbers >= fixed if fixed is not None else numbers > max(_MENDED[product])
-
-
-async def _patched(settings: Settings) -> Finding:
-    url = settings.redis_url.get_secret_value()
-    client = redis.asyncio.from_url(url, socket_connect_timeout=CONNECT_S, socket_timeout=CONNECT_S)
-    try:
-        info = await client.info("server")
-    except (OSError, redis.exceptions.RedisError):
-        return Finding("redis scripts", ok=False, detail="not known", mend="Start Redis.")
-    finally:
-        await client.aclose()
     product = "valkey" if "valkey_version" in info else "redis"
     version = str(info.get("valkey_version") or info.get("redis_version"))
-    if is_patched(product, version):
-        return Finding("redis scripts", ok=True, detail=f"{product} {version} is mended")
-    known = ", ".join(".".join(map(str, it)) for it in _MENDED[product])
-    return Finding(
-        "redis scripts",
-        ok=False,
-        detail=f"{product} {version} lets scripts run anything (CVE-2025-49844)",
-        mend=f"Upgrade to one of {known}, or newer.",
-    )
+    kind = CLUSTER if info.get("cluster_enabled") else ""
+    mend = "Upgrade to Redis 7.0 or Valkey 8, or newer."
+    is_new = is_new_enough(product, version)
+    return judged(part, f"version {version}{kind}", ok=is_new, mend=mend)
 
 
-def _production(settings: Settings) -> list[Finding]:
-    return [
-        Finding(
-            "environment",
-            ok=settings.environment == "production",
-            detail=settings.environment,
-            mend="" if settings.environment == "production" else "Set ENVIRONMENT=production.",
-        ),
-        Finding(
-            "public address",
-            ok=settings.public_url is not None,
-            detail=settings.public_url or "not set",
-            mend="" if settings.public_url else "Set PUBLIC_URL to where callers reach the server.",
-        ),
-        Finding(
-            "log format",
-            ok=settings.log_format == "json",
-            detail=settings.log_format,
-            mend="" if settings.log_format == "json" else "Set LOG_FORMAT=json for machines.",
-        ),
-    ]
+async def _mail(settings: Settings) -> list[Finding]:
+    """Shake hands with the server of our own mails, where one is set; tenants have theirs."""
+    url = getattr(settings, "smtp_url", None)
+    if url is None:
+        return []
+    parts = urlsplit(url.get_secret_value())
+    mend = "Check SMTP_URL, and that this machine may reach it."
+    try:
+        async with asyncio.timeout(CONNECT_S):
+            reader, writer = await asyncio.open_connection(
+                parts.hostname, parts.port or 25, ssl=parts.scheme == "smtps" or None
+            )
+            greeting = await reader.readline()
+            writer.close()
+    except (OSError, TimeoutError) as error:
+        detail = str(error) or "no answer"
+        return [Finding("mail", ok=False, detail=detail, mend=mend)]
+    is_well = greeting.startswith(b"220")
+    return [judged("mail", f"{parts.hostname} answers", ok=is_well, mend=mend)]
+
+
+async def _tracing(settings: Settings) -> list[Finding]:
+    """See whether the collector of traces listens, where one is set."""
+    endpoint = settings.otel_exporter_otlp_endpoint
+    if endpoint is None:
+        return []
+    parts = urlsplit(endpoint)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    mend = "Check OTEL_EXPORTER_OTLP_ENDPOINT: http://collector:4318, OTLP over HTTP."
+    try:
+        async with asyncio.timeout(CONNECT_S):
+            _, writer = await asyncio.open_connection(parts.hostname, port)
+            writer.close()
+    except (OSError, TimeoutError) as error:
+        return [Finding("traces", ok=False, detail=str(error) or "no answer", mend=mend)]
+    return [Finding("traces", ok=True, detail=f"{parts.hostname}:{port} listens")]
+
+
+async def _clock(settings: Settings, now: Clock = utc_now) -> list[Finding]:
+    """Compare this machine's clock with PostgreSQL's, by which everything is decided."""
+    try:
+        connection = await asyncpg.connect(
+            settings.database_url.get_secret_value(), timeout=CONNECT_S
+        )
+    except (OSError, TimeoutError, asyncpg.PostgresError):
+        return []  # said already
+    try:
+        before = now()
+        theirs = await connection.fetchval("select clock_timestamp()")
+        after = now()
+    finally:
+        await connection.close()
+    # Whatever the question took is no difference.
+    early, late = (before - theirs).total_seconds(), (theirs - after).total_seconds()
+    skew_s = max(0.0, early, late)
+    mend = "Let NTP keep the time on this machine and on PostgreSQL's."
+    detail = f"within {skew_s:.1f} s of PostgreSQL's"
+    return [judged("clock", detail, ok=skew_s <= SKEW_S, mend=mend)]

@@ -6,7 +6,7 @@ import typer
 from pydantic import SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from chatserver.infra import migrations
+from chatserver.infra import migrations, revisions
 from chatserver.settings import SettingsError
 
 
@@ -38,7 +38,7 @@ def migrate(
     migrations.migrate(
         urls.migrator_database_url.get_secret_value(), urls.database_url.get_secret_value()
     )
-    head = migrations.head()
+    head = revisions.head()
     role = migrations.Role.of(urls.database_url.get_secret_value()).name
     if json:
         typer.echo(f'{{"revision": "{head}", "application_role": "{role}"}}')

@@ -21,6 +21,7 @@ from chatserver.app import Server
 from chatserver.cli import secrets
 from chatserver.cli.schema import NotReachedError, schema_problem
 from chatserver.kernel.errors import UnavailableError
+from chatserver.observing import reporting
 from chatserver.settings import Settings
 from chatserver.transport.forwarding import UNIX
 from chatserver.transport.server import Runner
@@ -52,7 +53,10 @@ def run(
     `door` is given to one of several processes on a port, with `parent`, a pipe that closes when
     whoever started them is gone.
     """
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with (
+        reporting(settings, "web"),
+        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+    ):
         if door is not None:
             return runner.run(_serve(settings, host, port, door, parent))
         with side_doors(settings, 1) as (alone,):

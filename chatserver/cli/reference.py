@@ -1,13 +1,17 @@
 """`chatserver openapi`, `asyncapi`: prints what is written from the registry."""
 
+import importlib
+import pkgutil
 from pathlib import Path
 from typing import Annotated, Any
 
 import orjson
 import typer
 
+import chatserver
 from chatserver.operations import build_registry
 from chatserver.transport.documents.asyncapi import asyncapi as describe_sockets
+from chatserver.transport.documents.figures import metrics_page
 from chatserver.transport.documents.markdown import errors_page, events_page
 from chatserver.transport.documents.openapi import openapi as describe_rest
 
@@ -23,19 +27,25 @@ def asyncapi() -> None:
 
 
 def docs(
-    directory: Annotated[Path, typer.Argument(help="Where errors.md and events.md go.")] = Path(
-        "docs"
-    ),
+    directory: Annotated[Path, typer.Argument(help="Where the pages go.")] = Path("docs"),
 ) -> None:
-    """Write docs/errors.md and docs/events.md anew from the code."""
+    """Write the generated pages of docs/ anew from the code."""
     for name, page in pages().items():
         (directory / name).write_text(page, encoding="utf-8")
 
 
 def pages() -> dict[str, str]:
-    """Give the generated pages by file name; building the registry loads every module."""
+    """Give the generated pages by file name."""
     registry = build_registry()
-    return {"errors.md": errors_page(), "events.md": events_page(registry)}
+    # Of errors the page has all there are, wherever they are raised.
+    for found in pkgutil.walk_packages(chatserver.__path__, "chatserver."):
+        if found.name.endswith(".errors"):
+            importlib.import_module(found.name)
+    return {
+        "errors.md": errors_page(),
+        "events.md": events_page(registry),
+        "metrics.md": metrics_page(),
+    }
 
 
 def _print(document: dict[str, Any]) -> None:

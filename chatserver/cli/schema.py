@@ -2,7 +2,7 @@
 
 import asyncpg
 
-from chatserver.infra import migrations
+from chatserver.infra import revisions
 from chatserver.settings import Settings
 
 _CONNECT_S = 5.0
@@ -39,7 +39,7 @@ async def schema_problem(settings: Settings) -> str:
         return f"PostgreSQL refused: {error}. Run `chatserver migrate`."
     finally:
         await connection.close()
-    head = migrations.head()
+    head = revisions.head()
     if revision == head:
         return ""
     found = "has no schema" if revision is None else f"is at revision {revision}"

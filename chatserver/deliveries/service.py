@@ -260,8 +260,8 @@ class DeliveryService:
             principal.client_id,
             first=first,
             last=last,
-            low=_first_id(first),
-            high=_first_id(last + timedelta(days=1)),
+            low=first_id(first),
+            high=first_id(last + timedelta(days=1)),
         )
         lines = [
             _line(channel, [each for each in counted if each[0] == channel])
@@ -360,7 +360,8 @@ def day_of(delivery_id: UUID) -> date:
     return datetime.fromtimestamp((delivery_id.int >> 80) / 1000, UTC).date()
 
 
-def _first_id(day: date) -> UUID:
+def first_id(day: date) -> UUID:
+    """Give the least id of a day."""
     start = datetime(day.year, day.month, day.day, tzinfo=UTC)
     return UUID(int=int(start.timestamp() * 1000) << 80)
 

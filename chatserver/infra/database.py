@@ -1,9 +1,10 @@
 """PostgreSQL: pools, timeouts, and one translation of its outages."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import asyncpg
 import orjson
@@ -16,9 +17,9 @@ from sqlalchemy.ext.asyncio import (
     async_sessionmaker,
     create_async_engine,
 )
-from sqlalchemy.pool import NullPool
+from sqlalchemy.pool import NullPool, QueuePool
 
-from chatserver.infra.statements import COMMAND_S, CONNECT_S, Statements
+from chatserver.infra.statements import COMMAND_S, CONNECT_S, PoolStanding, Statements
 from chatserver.kernel.errors import UnavailableError
 
 ACQUIRE_S: Final = 2.0
@@ -31,6 +32,8 @@ TIMEOUTS: Final = {
 }
 # 08 connection, 57P admin shutdown and crash, 53 resources, 55P03 lock timeout, 57014 statement
 # timeout, 40 serialization and deadlock, 25P03 idle in transaction: none of them a bug of ours.
+# How often PostgreSQL could not serve this process, and why; for metrics.
+OUTAGES: Final[Counter[str]] = Counter()
 _PASSING: Final = ("08", "57P", "53", "55P03", "57014", "40", "25P03")
 
 
@@ -50,10 +53,13 @@ class Database:
         self, url: str, *, name: str, pool_size: int = 10, fast_pool_size: int = 4
     ) -> None:
         self._url = url
+        self._pool_size = pool_size
         self._settings = {"application_name": name, **TIMEOUTS}
         self._reads = Statements(url, size=fast_pool_size, settings=self._settings)
         self._writes = Statements(url, size=fast_pool_size, settings=self._settings)
         shared: dict[str, Any] = {
+            # An error's text goes into logs; what people wrote must not.
+            "hide_parameters": True,
             "json_serializer": lambda value: orjson.dumps(value).decode(),
             "json_deserializer": orjson.loads,
             "connect_args": {
@@ -97,6 +103,17 @@ class Database:
         with outages():
             async with self.sessions() as session, session.begin():
                 yield session
+
+    def standing(self) -> dict[str, PoolStanding]:
+        """Tell how full each pool is."""
+        pool = self.engine.pool
+        # Typed as any pool; ours counts, and whoever waits for it counts nowhere.
+        busy, idle = cast("QueuePool", pool).checkedout(), cast("QueuePool", pool).checkedin()
+        return {
+            "services": PoolStanding(busy=busy, idle=idle, limit=self._pool_size, waiting=0),
+            "reads": self._reads.standing(),
+            "writes": self._writes.standing(),
+        }
 
     async def close(self) -> None:
         """Close every connection, without waiting for the hopeless ones."""
@@ -145,14 +162,17 @@ def outages() -> Iterator[None]:
         OSError,
         TimeoutError,
     ) as error:
+        OUTAGES[type(error).__name__] += 1
         raise UnavailableError from error
     except DBAPIError as error:
         state = getattr(error.orig, "sqlstate", None) or ""
         if error.connection_invalidated or state.startswith(_PASSING):
+            OUTAGES[state or type(error).__name__] += 1
             raise UnavailableError from error
         raise
     except asyncpg.PostgresError as error:
         if is_passing(error):
+            OUTAGES[error.sqlstate or type(error).__name__] += 1
             raise UnavailableError from error
         raise
 

@@ -8,6 +8,7 @@ from typing import Any, Final
 from uuid import UUID
 
 import dramatiq
+import orjson
 import structlog
 from dramatiq.brokers.redis import RedisBroker
 from redis import Redis, RedisError
@@ -17,6 +18,7 @@ from sqlalchemy import BigInteger, Column, Index, text
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import Field, SQLModel
 
+from chatserver.infra import tracing
 from chatserver.infra.job_kinds import KINDS, JobKind
 from chatserver.kernel.ids import uuid7
 from chatserver.kernel.principal import NOBODY
@@ -79,11 +81,14 @@ class Claim:
     attempt: int
     fence: int
     lease_s: float
+    # The trace that planned it, where anything is traced.
+    traceparent: str | None = None
 
 
 _PLAN = text(
     "insert into job (id, kind, client_id, dedupe, payload, state, attempt, run_at)"
-    " values (:id, :kind, :client, :dedupe, cast(:payload as jsonb), 'queued', 0,"
+    " values (:id, :kind, :client, :dedupe,"
+    "         cast(:payload as jsonb) || cast(:carried as jsonb), 'queued', 0,"
     "         clock_timestamp() + make_interval(secs => :delay))"
     " on conflict (kind, dedupe) where state in ('queued', 'running') do nothing"
 )
@@ -168,6 +173,7 @@ async def plan(
             "client": client_id,
             "dedupe": dedupe,
             "payload": payload,
+            "carried": orjson.dumps(tracing.carried()).decode(),
             "delay": delay_s,
         },
     )
@@ -210,7 +216,10 @@ async def claim(
             "lease": kind.lease_s,
         },
     )
-    return [Claim(**row, lease_s=kind.lease_s) for row in taken.mappings()]
+    return [
+        Claim(**row, lease_s=kind.lease_s, traceparent=tracing.taken_from(row["payload"]))
+        for row in taken.mappings()
+    ]
 
 
 async def renew(session: AsyncSession, claimed: Claim) -> bool:
@@ -265,7 +274,10 @@ class Doorbell:
         # The rings under way, and whether the same bell was rung again meanwhile.
         self._ringing: dict[str, bool] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._is_heard = True
+        self.is_heard = True
+        # For metrics.
+        self.rung = 0
+        self.unheard = 0
 
     def ring(self, names: Sequence[str]) -> None:
         """Ring for some kinds of job; rings for the same kind are joined while one is under way."""
@@ -292,13 +304,15 @@ class Doorbell:
         try:
             await asyncio.to_thread(self._enqueue, message(name))
         except (RedisError, OSError) as error:
-            if self._is_heard:
+            self.unheard += 1
+            if self.is_heard:
                 log.warning("doorbell_unheard", job=name, error=type(error).__name__)
-            self._is_heard = False
+            self.is_heard = False
         else:
-            if not self._is_heard:
+            self.rung += 1
+            if not self.is_heard:
                 log.info("doorbell_heard_again", job=name)
-            self._is_heard = True
+            self.is_heard = True
 
     def _enqueue(self, bell: "dramatiq.Message[Any]") -> None:
         # With no worker about, rings would fill Redis; whoever starts looks at everything anyway.

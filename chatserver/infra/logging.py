@@ -21,6 +21,7 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from chatserver.infra.redaction import redact_mapping
+from chatserver.kernel.errors import OperatorError
 
 LogFormat = Literal["console", "json"]
 
@@ -38,6 +39,8 @@ _TALKATIVE: Final = (
     "httpcore",
     "httpx",
     "openai",
+    "opentelemetry",
+    "sentry_sdk",
     "socketio",
     "sqlalchemy",
     "urllib3",
@@ -53,8 +56,8 @@ class Trace:
 
     __slots__ = ("_id",)
 
-    def __init__(self) -> None:
-        self._id = ""
+    def __init__(self, trace_id: str = "") -> None:
+        self._id = trace_id
 
     @property
     def id(self) -> str:
@@ -67,7 +70,7 @@ class Trace:
 TRACE: Final[ContextVar[Trace | None]] = ContextVar("trace", default=None)
 
 
-class LogFileError(Exception):
+class LogFileError(OperatorError):
     """`LOG_FILE` cannot be written; the message says what to do."""
 
 

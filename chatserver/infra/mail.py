@@ -10,8 +10,6 @@ from email.policy import SMTP
 from email.utils import format_datetime
 from typing import Final, Literal, TypeAlias
 
-from email_validator import EmailNotValidError, validate_email
-
 # Names that we write ourselves, or that would change who is told or where answers go.
 _OURS: Final = frozenset(
     {
@@ -94,6 +92,9 @@ def check_address(value: str) -> str:
     Raises:
         MailInvalidError: it is none, or needs what most servers can't do (SMTPUTF8).
     """
+    # Its tables are worth 20 ms of a start, and most processes write no mail.
+    from email_validator import EmailNotValidError, validate_email  # noqa: PLC0415
+
     try:
         found = validate_email(value, check_deliverability=False, allow_smtputf8=False)
     except EmailNotValidError as error:

@@ -2,21 +2,19 @@
 
 import asyncio
 from dataclasses import dataclass
-from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import asyncpg
 from alembic import command
 from alembic.config import Config
-from alembic.script import ScriptDirectory
 from sqlalchemy.exc import SQLAlchemyError
 
 from chatserver.infra.database import engine_url
+from chatserver.infra.revisions import DIRECTORY
+from chatserver.kernel.errors import OperatorError
 
-DIRECTORY = Path(__file__).parents[2] / "migrations"
 
-
-class MigrationError(Exception):
+class MigrationError(OperatorError):
     """The schema or its roles can't be made; the text says how to mend it."""
 
 
@@ -47,13 +45,6 @@ def config(migrator_url: str) -> Config:
     made.set_main_option("script_location", str(DIRECTORY).replace("%", "%%"))
     made.attributes["url"] = engine_url(migrator_url)
     return made
-
-
-def head() -> str:
-    """Name the newest revision that this version of the server knows."""
-    newest = ScriptDirectory(str(DIRECTORY)).get_current_head()
-    assert newest is not None  # noqa: S101 - there is a first migration
-    return newest
 
 
 def migrate(migrator_url: str, application_url: str) -> None:

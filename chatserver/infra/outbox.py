@@ -10,6 +10,8 @@ from sqlalchemy import BigInteger, Column, ForeignKeyConstraint, Identity, Integ
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import Field, SQLModel
 
+from chatserver.infra import tracing
+from chatserver.infra.statements import Statements
 from chatserver.kernel.events import Fact
 from chatserver.kernel.tables import json_column, time_column, uuid_column
 
@@ -79,6 +81,7 @@ async def add(
     `seqs`: the places in the log, by the facts' ids. `always` tells types that have one in any
     case; the others have one where the client follows them, or bots read the room.
     """
+    carried = tracing.carried()
     kept = await session.execute(
         _ADD,
         {
@@ -91,7 +94,7 @@ async def add(
                         "room_id": None if fact.room_id is None else str(fact.room_id),
                         "fact_id": str(fact.id),
                         "type": fact.type,
-                        "data": {} if fact.about_room or fact.message_id else fact.data,
+                        "data": carried | ({} if fact.about_room or fact.message_id else fact.data),
                         "seq": seqs.get(fact.id),
                         "message_id": None if fact.message_id is None else str(fact.message_id),
                         "actor_type": fact.actor.type,
@@ -104,6 +107,27 @@ async def add(
         },
     )
     return bool(kept.rowcount)  # type: ignore[attr-defined]  # an insert gives a cursor result
+
+
+# Of the newest rows alone: there is no index on this, and an old row was dispatched or waits. One
+# that is being dispatched just now goes without.
+_CARRY = (
+    "with given as (select * from unnest($1::uuid[], $2::text[]) as g (fact_id, traceparent)),"
+    " held as materialized (select o.id, g.traceparent from outbox o"
+    "   join given g on g.fact_id = o.fact_id"
+    "   where o.id > (select coalesce(max(id), 0) from outbox) - 10000"
+    "   for update of o skip locked)"
+    " update outbox o set data = o.data || jsonb_build_object($3::text, h.traceparent)"
+    " from held h where o.id = h.id"
+)
+
+
+async def carry(statements: Statements, traces: Mapping[UUID, str]) -> None:
+    """Have rows that a database function wrote carry traces on, by their facts' ids.
+
+    Only best effort: a row that is dispatched before this loses its trace, and nothing else.
+    """
+    await statements.execute(_CARRY, list(traces), list(traces.values()), tracing.CARRIED)
 
 
 # Materialized: as a plain sub-select it may be run once per row and then take more than the limit.

@@ -4,9 +4,10 @@ import io
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+if TYPE_CHECKING:
+    from PIL import Image
 
 # A photo of a good camera has 50 million pixels, which is 200 MB while it is made small.
 MOST_PIXELS: Final = 50_000_000
@@ -40,6 +41,8 @@ def thumbnail(content: bytes, content_type: str) -> bytes:
     Raises:
         PictureError: see there.
     """
+    from PIL import ImageOps  # noqa: PLC0415 - most processes never see a picture
+
     with _careful(content, content_type) as picture:
         # A JPEG decodes to an eighth of its size right away.
         picture.draft("RGB", (THUMBNAIL[0] * 2, THUMBNAIL[1] * 2))
@@ -52,7 +55,9 @@ def thumbnail(content: bytes, content_type: str) -> bytes:
 
 
 @contextmanager
-def _careful(content: bytes, content_type: str) -> Iterator[Image.Image]:
+def _careful(content: bytes, content_type: str) -> "Iterator[Image.Image]":
+    from PIL import Image, UnidentifiedImageError  # noqa: PLC0415 - most never see a picture
+
     try:
         with warnings.catch_warnings():
             # We judge the size ourselves, below, before anything is decoded.
@@ -78,7 +83,7 @@ def _careful(content: bytes, content_type: str) -> Iterator[Image.Image]:
         raise PictureError(type(error).__name__) from error
 
 
-def _turned(picture: Image.Image) -> tuple[int, int]:
+def _turned(picture: "Image.Image") -> tuple[int, int]:
     orientation = picture.getexif().get(0x0112, 1)
     # 5 to 8: the camera was held upright.
     if orientation in {5, 6, 7, 8}:

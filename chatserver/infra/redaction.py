@@ -50,6 +50,16 @@ _REPLACEMENTS: Final = (
     # The credentials of a URL: `//user:password@host`, `//token@host`.
     (r"(://[^\s/:@'\"]{0,256}):[^\s'\"]{0,1024}@", rf"\1:{HIDDEN}@"),
     (r"://[^\s/:@'\"]{1,256}@", f"://{HIDDEN}@"),
+    # What PostgreSQL says in detail quotes rows: what people wrote.
+    (
+        (
+            r"(?ms)^([ \t|]*DETAIL:).*?"
+            r"(?=^[ \t|]*(?:HINT:|\[SQL|The above|During handling|Traceback)|\Z)"
+        ),
+        rf"\1 {HIDDEN}\n",
+    ),
+    # What pydantic says of a wrong value quotes it.
+    (r"(?s)(\binput_value=).{0,2000}?(?=, input_type=)", rf"\1{HIDDEN}"),
     # `password=...` of a connection string, `'token': '...'` of a dictionary, `X-API-Key: ...`.
     (rf"(?i)({_NAMED}{_ASSIGNED})(?:{_QUOTED}|['\"]?[^\s,;&)}}\]'\"]+)", rf"\1{HIDDEN}"),
 )

@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any, Final
 
 import asyncpg
@@ -18,6 +19,16 @@ CONNECT_S: Final = 3.0
 # Firewalls forget connections that are silent for long: one that idled longer is not used again.
 IDLE_S: Final = 600.0
 CLOSE_S: Final = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolStanding:
+    """How full a pool is: connections in use and free, the most it opens, who waits for one."""
+
+    busy: int
+    idle: int
+    limit: int
+    waiting: int
 
 
 class Statements:
@@ -91,6 +102,17 @@ class Statements:
                 await self._take_back(connection, error)
                 raise
             await self._put(connection)
+
+    def standing(self) -> PoolStanding:
+        """Tell how full it is."""
+        waiters = self._places._waiters or ()  # noqa: SLF001 - the semaphore doesn't tell
+        free = self._places._value  # noqa: SLF001
+        return PoolStanding(
+            busy=self._size - free,
+            idle=len(self._idle),
+            limit=self._size,
+            waiting=sum(1 for each in waiters if not each.done()),
+        )
 
     async def close(self) -> None:
         """Close all of them, without waiting for the hopeless ones."""

@@ -8,7 +8,7 @@ from uuid import UUID
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from chatserver.infra import audit, event_log, outbox
+from chatserver.infra import audit, event_log, outbox, tracing
 from chatserver.infra.database import Database
 from chatserver.kernel.events import Actor, Committed, Fact
 from chatserver.kernel.principal import Principal
@@ -141,6 +141,12 @@ class Units:
                 work = UnitOfWork(session)
                 yield build(work)
                 await work.seal(self._generation(), self._has_later)
-            work.tell(self._publish, self._ring)
+                began = tracing.moment() if tracing.is_on() else 0
+            if began and work.committed:
+                tracing.passed("commit", began, facts=len(work.committed))
+                with tracing.span("fan-out", facts=len(work.committed)):
+                    work.tell(self._publish, self._ring)
+            else:
+                work.tell(self._publish, self._ring)
 
         return opened

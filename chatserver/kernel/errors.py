@@ -31,6 +31,10 @@ class Issue(TypedDict):
     issue: str
 
 
+class OperatorError(Exception):
+    """Something that whoever runs the server can mend; the text says how."""
+
+
 class DomainError(Exception):
     """A refusal: expected, explained, never logged as a fault.
 

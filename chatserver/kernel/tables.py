@@ -9,6 +9,8 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.dialects.postgresql import UUID as PG_UUID
 from sqlmodel import SQLModel
 
+# Rows come from the database and are never validated: that would be built for nobody.
+SQLModel.model_config["defer_build"] = True
 # Constraint names are part of the migrations: let SQLAlchemy give the same ones everywhere.
 SQLModel.metadata.naming_convention = {
     "ix": "ix_%(column_0_N_label)s",

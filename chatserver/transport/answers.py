@@ -11,6 +11,7 @@ import structlog
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Middleware
 
+from chatserver.infra import tracing
 from chatserver.infra.token_buckets import Level
 from chatserver.kernel.errors import (
     DomainError,
@@ -28,15 +29,19 @@ from chatserver.transport.errors import (
     SlowBodyError,
 )
 from chatserver.transport.limits import Told, limit_field, policy_field
-from chatserver.transport.tracing import Trace, trace_of
+from chatserver.transport.tracing import Trace, parent_of, trace_of
 
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 TRACE: Final = web.RequestKey("trace", Trace)
 Standing: TypeAlias = Callable[[web.Request], list[Level]]
+# Told of each answer: the operation, the status, and how many seconds it took.
+Measured: TypeAlias = Callable[[str, int, float], None]
 # What is left to the caller, told when the answer is written.
 TOLD: Final = web.RequestKey("told", Told)
 PRINCIPAL: Final = web.RequestKey("principal", Principal)
+# What a request came to, named as in the documents.
+OPERATION: Final = web.RequestKey("operation", str)
 # Set by handlers that balancers and probes call all day.
 QUIET: Final = web.RequestKey("quiet", bool)
 
@@ -80,7 +85,12 @@ def give_up(trace_id: str) -> web.Response:
     return _problem(refusals.problem(refusals.bug(trace_id), "Internal error."))
 
 
-def answers(*, bypass: tuple[str, ...] = (), standing: Standing | None = None) -> Middleware:
+def answers(
+    *,
+    bypass: tuple[str, ...] = (),
+    standing: Standing | None = None,
+    measured: Measured = lambda _, __, ___: None,
+) -> Middleware:
     """Make the middleware. Paths that begin with one of `bypass` answer for themselves.
 
     `standing` tells the limits of a caller of whom no more is known than his address.
@@ -90,15 +100,26 @@ def answers(*, bypass: tuple[str, ...] = (), standing: Standing | None = None) -
     async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
         if bypass and request.path.startswith(bypass):
             return await handler(request)
-        trace = request[TRACE] = trace_of(request.headers)
+        traced = tracing.span("request", parent=parent_of(request.headers), kind="server")
+        trace = request[TRACE] = trace_of(request.headers, traced.trace_id)
         started = time.monotonic()
-        with structlog.contextvars.bound_contextvars(
-            request_id=trace.request_id, trace_id=trace.trace_id
+        with (
+            structlog.contextvars.bound_contextvars(
+                request_id=trace.request_id, trace_id=trace.trace_id
+            ),
+            traced as span,
         ):
             response = await _answered(request, handler, trace.trace_id)
             finish(response, trace)
             _tell_limits(request, response, standing)
-            _log(request, response.status, time.monotonic() - started)
+            took_s = time.monotonic() - started
+            operation = request.get(OPERATION, "")
+            measured(operation, response.status, took_s)
+            span.rename(operation or "request")
+            span.tell(status=response.status)
+            if response.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+                span.fails(str(response.status))
+            _log(request, response.status, took_s)
         return response
 
     return answer

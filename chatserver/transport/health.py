@@ -61,7 +61,7 @@ class DatabaseProbe:
         self._url = url
         self._connection: asyncpg.Connection[asyncpg.Record] | None = None
         self._running: asyncio.Task[Reached] | None = None
-        self._last = Reached(None)
+        self.last = Reached(None)
         self._checked_at = float("-inf")
 
     async def state(self) -> State:
@@ -71,7 +71,7 @@ class DatabaseProbe:
     async def check(self) -> Reached:
         """Ask, within 4 s. Callers at the same time share one question."""
         if time.monotonic() - self._checked_at < FRESH_S:
-            return self._last
+            return self.last
         if self._running is None:
             self._running = asyncio.create_task(self._check())
         # Shielded: whoever hangs up must not end the question of the others.
@@ -87,16 +87,16 @@ class DatabaseProbe:
         try:
             async with asyncio.timeout(CHECK_S):
                 await self._ask()
-            self._last = Reached(round((time.monotonic() - started) * 1000, 2))
+            self.last = Reached(round((time.monotonic() - started) * 1000, 2))
         except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             # Only the kind: the text of such an error names hosts and users.
             log.warning("database_unreachable", reason=type(error).__name__)
             self._drop()
-            self._last = Reached(None)
+            self.last = Reached(None)
         finally:
             self._running = None
         self._checked_at = time.monotonic()
-        return self._last
+        return self.last
 
     async def _ask(self) -> None:
         connection = self._connection
@@ -121,6 +121,8 @@ class Health:
     def __init__(self, database: DatabaseProbe, probes: Sequence[Probe] = ()) -> None:
         self._database = database
         self._probes: tuple[Probe, ...] = (database, *probes)
+        # What was found last, by part; for metrics.
+        self.last: dict[str, State] = {}
 
     def attach(self, app: web.Application) -> None:
         """Add the paths; the probe's connection ends with the application."""
@@ -136,8 +138,14 @@ class Health:
     async def _live(self, request: web.Request) -> web.Response:
         return _say(request, {"status": "ok"})
 
-    async def _ready(self, request: web.Request) -> web.Response:
+    async def look(self) -> list[State]:
+        """Ask every part how it is."""
         states = await asyncio.gather(*(probe.state() for probe in self._probes))
+        self._tell(states)
+        return states
+
+    async def _ready(self, request: web.Request) -> web.Response:
+        states = await self.look()
         worse = {
             state: [
                 probe.name
@@ -153,6 +161,24 @@ class Health:
             "unready": worse[State.UNREADY],
         }
         return _say(request, said, available=status is not State.UNREADY)
+
+    @property
+    def ping_s(self) -> float | None:
+        """Tell how long the last check of PostgreSQL took; None: it failed, or there was none."""
+        latency_ms = self._database.last.latency_ms
+        return None if latency_ms is None else latency_ms / 1000
+
+    def _tell(self, states: Sequence[State]) -> None:
+        """Log what changed since somebody asked last."""
+        for probe, state in zip(self._probes, states, strict=True):
+            before = self.last.get(probe.name, State.READY)
+            self.last[probe.name] = state
+            if state is before:
+                continue
+            if state is State.READY:
+                log.info("part_ready_again", part=probe.name)
+            else:
+                log.warning("part_not_ready", part=probe.name, state=state.value)
 
     async def _reach(self, request: web.Request) -> web.Response:
         reached = await self._database.check()

@@ -26,6 +26,7 @@ from chatserver.kernel.wire import (
 from chatserver.transport import bodies, idempotency, uploads
 from chatserver.transport.answers import (
     EVENTS,
+    OPERATION,
     PRINCIPAL,
     TOLD,
     TRACE,
@@ -152,6 +153,7 @@ class _Entry:
         )
 
     async def answer(self, request: web.Request) -> web.Response:
+        request[OPERATION] = self._operation.name
         refuse_key_in_query(request, self._known)
         principal = await self._door.admitted(request, self._operation)
         if self._takes_files and request.content_type == uploads.FORM:

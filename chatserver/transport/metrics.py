@@ -1,88 +1,90 @@
 """`/metrics`, in Prometheus' text format. Of several processes on a port, one answers for all."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Final
 
 import structlog
 from aiohttp import ClientError, ClientSession, ClientTimeout, UnixConnector, web
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
-from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
+from chatserver.infra.figures import counters, counting, gauge, gauges, histogram
 from chatserver.infra.storage import Standing
 from chatserver.transport.answers import QUIET
 from chatserver.transport.forwarding import HOP, UNIX, Forwarded
+from chatserver.transport.health import Health, State
 
 log = structlog.get_logger(__name__)
 
 PATH: Final = "/metrics"
 ASK_S: Final = 3.0
-COMMIT_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
-SIZES: Final = (1, 2, 4, 8, 16, 32, 64)
+HEALTH: Final = {State.READY: 1.0, State.DEGRADED: 0.5, State.UNREADY: 0.0}
+# One command in so many is timed.
+SAMPLE: Final = 8
+NO_OPERATION: Final = "none"
 
 
 class CommandMetrics:
-    """Commands by name and outcome, and the group commit of sends."""
+    """Commands by name and outcome, requests likewise, and the group commit of sends."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._commands = Counter(
-            "chatserver_commands",
-            "Commands answered; outcome is ok or an error code.",
-            ["command", "outcome"],
-            registry=registry,
-        )
-        self._commit = Histogram(
-            "chatserver_commit_seconds",
-            "How long the commit of a batch of sends took.",
-            buckets=COMMIT_S,
-            registry=registry,
-        )
-        self._batch = Histogram(
-            "chatserver_batch_size", "Sends in a batch.", buckets=SIZES, registry=registry
-        )
+        self._commands = counting("commands", registry)
+        self._took = histogram("command_seconds", registry)
+        self._requests = counting("http_requests", registry)
+        self._request_took = histogram("http_request_seconds", registry)
+        self._commit = histogram("commit_seconds", registry)
+        self._batch = histogram("batch_size", registry)
+        self._inbound = counting("inbound_webhooks", registry)
+        self._answered = 0
 
-    def answered(self, command: str, outcome: str) -> None:
+    def answered(self, command: str, outcome: str, began: float) -> None:
+        """Count a command; `began` is when its turn came (`time.perf_counter`)."""
         self._commands.labels(command, outcome).inc()
+        self._answered += 1
+        if not self._answered % SAMPLE:
+            self._took.labels(command).observe(time.perf_counter() - began)
+
+    def requested(self, operation: str, status: int, seconds: float) -> None:
+        self._requests.labels(operation or NO_OPERATION, str(status)).inc()
+        if operation:
+            self._request_took.labels(operation.partition(".")[0]).observe(seconds)
 
     def committed(self, size: int, seconds: float) -> None:
         self._batch.observe(size)
         self._commit.observe(seconds)
 
+    def came_in(self, outcome: str) -> None:
+        self._inbound.labels(outcome).inc()
 
-class StorageMetrics:
-    """Whether files can be stored."""
 
-    def __init__(self, standing: Standing, registry: CollectorRegistry) -> None:
-        self._standing = standing
+class NodeMetrics:
+    """What the parts of a node keep for themselves: forwarding, the store, health."""
+
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        *,
+        forwarded: Forwarded,
+        storage: Standing,
+        health: Health,
+    ) -> None:
+        self._forwarded = forwarded
+        self._storage = storage
+        self._health = health
         registry.register(self)
 
     def collect(self) -> Iterator[Metric]:
-        yield GaugeMetricFamily(
-            "chatserver_storage_healthy",
-            "Whether the store of files answered when it was last asked.",
-            value=float(self._standing.is_up),
-        )
-
-
-class ForwardMetrics:
-    """What was handed on to other nodes."""
-
-    def __init__(self, counters: Forwarded, registry: CollectorRegistry) -> None:
-        self._counters = counters
-        registry.register(self)
-
-    def collect(self) -> Iterator[Metric]:
-        forwarded = CounterMetricFamily(
-            "chatserver_forwarded",
-            "Requests of other nodes' sessions: handed on, refused as their node is dead, or come"
-            " to the wrong node a second time.",
-            labels=["what"],
-        )
-        for what in ("requests", "upgrades", "dead", "hops"):
-            forwarded.add_metric([what], getattr(self._counters, what))
-        yield forwarded
+        what = ("requests", "upgrades", "dead", "hops")
+        yield counters("forwarded", {(name,): getattr(self._forwarded, name) for name in what})
+        yield gauge("storage_healthy", float(self._storage.is_up))
+        parts = {(part,): HEALTH[state] for part, state in self._health.last.items()}
+        yield gauges("part_healthy", parts)
+        if self._health.ping_s is not None:
+            yield gauge("database_ping_seconds", self._health.ping_s)
 
 
 class MetricsPage:

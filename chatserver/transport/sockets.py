@@ -1,5 +1,6 @@
 """The Socket.IO door: authenticates connects, runs commands from the registry, answers each."""
 
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, TypeAlias
@@ -8,6 +9,7 @@ from uuid import uuid4
 import orjson
 import structlog
 
+from chatserver.infra import tracing
 from chatserver.infra.logging import TRACE, Trace
 from chatserver.kernel import content
 from chatserver.kernel.clock import Clock, rfc3339, utc_now
@@ -31,6 +33,8 @@ Authenticate: TypeAlias = Callable[
 ]
 # All that an expired credential may still do.
 REFRESH: Final = "auth.refresh"
+# What metrics and traces call a command that there isn't: its name is a caller's own text.
+UNKNOWN: Final = "unknown"
 LONGEST_SLUG: Final = 64
 # See `realtime.ports.Door`. A burst of one sender's messages shares a commit.
 PASSED_ON: Final = frozenset({"message.send"})
@@ -69,8 +73,8 @@ class SocketDoor:
         self._features = dict(features)
         self._scopes = dict(scopes)
         self._clock = clock
-        # Told of each command that was answered, and how: `ok` or a code.
-        self.answered: Callable[[str, str], None] = lambda _, __: None
+        # Told of each command that was answered, how (`ok` or a code), and when its turn came.
+        self.answered: Callable[[str, str, float], None] = lambda _, __, ___: None
 
     async def accept(
         self, namespace: str, handshake: Handshake, auth: object, first: Principal | None
@@ -93,25 +97,48 @@ class SocketDoor:
     async def answer(
         self, principal: Principal, namespace: str, event: str, payload: object
     ) -> bytes:
-        trace = Trace()
+        if not tracing.is_on():
+            return await self._answer(Trace(), principal, namespace, event, payload)
+        name = event if self._registry.command(namespace, event) is not None else UNKNOWN
+        with tracing.span(name, kind="server", namespace=namespace) as span:
+            return await self._answer(
+                Trace(span.trace_id), principal, namespace, event, payload, span
+            )
+
+    async def _answer(
+        self,
+        trace: Trace,
+        principal: Principal,
+        namespace: str,
+        event: str,
+        payload: object,
+        span: tracing.Span | None = None,
+    ) -> bytes:
         before = TRACE.set(trace)
+        began = time.perf_counter()
         try:
             done = await self._run(principal, namespace, event, payload)
-            self.answered(event, "ok")
+            self.answered(event, "ok", began)
             return done
         except Exception as error:  # noqa: BLE001 - a caller always gets an answer
-            return self._refused(error, trace, namespace, event)
+            refused, code = self._refused(error, trace, namespace, event)
+            known = self._registry.command(namespace, event) is not None
+            self.answered(event if known else UNKNOWN, code, began)
+            if span is not None:
+                span.fails(code)
+            return refused
         finally:
             TRACE.reset(before)
 
-    def _refused(self, error: Exception, trace: Trace, namespace: str, event: str) -> bytes:
+    def _refused(
+        self, error: Exception, trace: Trace, namespace: str, event: str
+    ) -> tuple[bytes, str]:
         explained = _explain(
             error, trace.id, "event_failed", socket_event=event[:64], namespace=namespace
         )
-        known = self._registry.command(namespace, event) is not None
-        self.answered(event if known else "unknown", explained["code"])
         refused = orjson.dumps({"ok": False, "error": explained})
-        return Offence(refused) if isinstance(error, OFFENCES) else refused
+        code: str = explained["code"]
+        return (Offence(refused) if isinstance(error, OFFENCES) else refused), code
 
     def refuse(self, error: Exception) -> dict[str, Any]:
         return _explain(error, uuid4().hex, "connection_failed")

@@ -18,12 +18,21 @@ class Trace:
     trace_id: str
 
 
-def trace_of(headers: Mapping[str, str]) -> Trace:
-    """Take the caller's ids (`X-Request-Id`, `traceparent`) where they are sane, else make one."""
+def parent_of(headers: Mapping[str, str]) -> str | None:
+    """Give the caller's `traceparent` where it is sane."""
+    given = headers.get("traceparent", "")
+    return given if _trace_id(given) is not None else None
+
+
+def trace_of(headers: Mapping[str, str], own: str = "") -> Trace:
+    """Take the caller's ids (`X-Request-Id`, `traceparent`) where they are sane, else make one.
+
+    `own` is the trace that the request is part of, where it is traced.
+    """
     given = headers.get("X-Request-Id", "")
     traced = _trace_id(headers.get("traceparent", ""))
     request_id = given if _REQUEST_ID.fullmatch(given) else traced or uuid4().hex
-    return Trace(request_id, traced or request_id)
+    return Trace(request_id, own or traced or request_id)
 
 
 def _trace_id(traceparent: str) -> str | None:

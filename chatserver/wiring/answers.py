@@ -132,6 +132,11 @@ class AnswerWiring:
         )
         self._counting: asyncio.Task[None] | None = None
 
+    @property
+    def has_redis(self) -> bool:
+        """Whether deltas can be kept; for metrics."""
+        return self._scripts.is_there
+
     def answers(self, work: UnitOfWork) -> GenerationService:
         limits = self._core.settings.limits
         return GenerationService(

@@ -1,6 +1,10 @@
 """How the conversation is built."""
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Mapping
+from uuid import UUID
+
+import structlog
 
 from chatserver.chat.catch_up import CatchUpService
 from chatserver.chat.changes import ChangeService
@@ -13,15 +17,19 @@ from chatserver.chat.service import Announcer, Attachments, ChatService
 from chatserver.chat.snapshots import SnapshotService
 from chatserver.chat.traces import TraceService
 from chatserver.chat.writer import MessageWriter
+from chatserver.infra import outbox
 from chatserver.infra.cursors import CursorSeal
-from chatserver.infra.database import OneSession
+from chatserver.infra.database import OneSession, outages
 from chatserver.infra.unit_of_work import UnitOfWork
 from chatserver.kernel.clock import utc_now
+from chatserver.kernel.errors import UnavailableError
 from chatserver.kernel.opening import Open
 from chatserver.rooms.members import MemberService
 from chatserver.rooms.ports import People
 from chatserver.rooms.service import RoomService
 from chatserver.wiring.core import Core
+
+log = structlog.get_logger(__name__)
 
 
 class Conversation:
@@ -53,6 +61,9 @@ class Conversation:
                 ring=core.ring_outbox,
             ),
         )
+        self._database = core.database
+        self._carrying: set[asyncio.Task[None]] = set()
+        self.writer.carry = self._carry
         open_rooms = core.open(rooms)
         self.chat = ChatService(
             writer=self.writer,
@@ -89,6 +100,20 @@ class Conversation:
         """Store what waits, and tell nobody any more."""
         await self.writer.close()
         await self.notices.stop()
+        await asyncio.gather(*self._carrying, return_exceptions=True)
+
+    def _carry(self, traces: Mapping[UUID, str]) -> None:
+        """Have outbox rows of sends carry their traces on, beside the sends."""
+        task = asyncio.get_running_loop().create_task(self._carry_on(traces))
+        self._carrying.add(task)
+        task.add_done_callback(self._carrying.discard)
+
+    async def _carry_on(self, traces: Mapping[UUID, str]) -> None:
+        try:
+            with outages():
+                await outbox.carry(await self._database.writing(), traces)
+        except UnavailableError:
+            log.info("traces_not_carried", count=len(traces))
 
     def _changes(self, work: UnitOfWork) -> ChangeService:
         return ChangeService(

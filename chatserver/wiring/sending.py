@@ -224,13 +224,13 @@ class Rerouting:
         channel: str,
         wake: Callable[[], None],
     ) -> None:
-        self._notes = notes
+        self.notes = notes
         self._lookup = lookup
         self._channel = channel
         self._wake = wake
 
     async def failed(self, claim: Claim, sent: Sent, *, is_flapping: bool) -> bool:
-        is_stopped = await self._notes.failed(claim, sent, is_flapping=is_flapping)
+        is_stopped = await self.notes.failed(claim, sent, is_flapping=is_flapping)
         if self._channel != policies.EMAIL:
             return is_stopped
         if sent.outcome != "unknown":
@@ -246,7 +246,7 @@ class Rerouting:
         return is_stopped
 
     async def succeeded(self, claim: Claim) -> None:
-        await self._notes.succeeded(claim)
+        await self.notes.succeeded(claim)
 
     async def gave_back(self, target_id: UUID) -> None:
         if self._channel == policies.EMAIL and await self._lookup.reroute_all(

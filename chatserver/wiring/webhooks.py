@@ -1,6 +1,7 @@
 """Outbound webhooks: endpoints, their events, the machinery that delivers, and its lane."""
 
 import random
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Protocol
 from uuid import UUID
@@ -175,13 +176,15 @@ class TargetNotes:
 
     def __init__(self, open_targets: Open[_Targets], channel: str) -> None:
         self._open_targets = open_targets
-        self._channel = channel
+        self.channel = channel
+        # What was told of targets, since the process began.
+        self.changes: Counter[str] = Counter()
 
     async def failed(self, claim: Claim, sent: Sent, *, is_flapping: bool) -> bool:
         async with self._open_targets() as targets:
             change = await targets.failed(
                 claim,
-                self._channel,
+                self.channel,
                 sent,
                 is_flapping=is_flapping,
                 spread=random.random(),  # noqa: S311 - jitter
@@ -193,7 +196,7 @@ class TargetNotes:
 
     async def succeeded(self, claim: Claim) -> None:
         async with self._open_targets() as targets:
-            change = await targets.succeeded(claim, self._channel)
+            change = await targets.succeeded(claim, self.channel)
         if change is not None:
             self._tell(claim, change)
 
@@ -202,10 +205,11 @@ class TargetNotes:
 
     def _tell(self, claim: Claim, change: Change) -> None:
         for told in change.told:
+            self.changes[told] += 1
             log.warning(
                 "delivery_target_changed",
                 now=told,
-                channel=self._channel,
+                channel=self.channel,
                 target_id=str(claim.target_id),
                 client_id=str(claim.client_id),
                 reason=change.reason,

@@ -12,7 +12,7 @@ from alembic import command
 from alembic.script import ScriptDirectory
 
 from chatserver.chat.schemas import Replay, Sync
-from chatserver.infra import migrations
+from chatserver.infra import migrations, revisions
 from chatserver.infra.database import TIMEOUTS
 from chatserver.infra.database import Database as Pools
 from chatserver.infra.migrations import MigrationError
@@ -104,7 +104,7 @@ class TestMigrate:
     def test_from_nothing_to_head_and_again(self, empty: Database) -> None:
         for _ in range(2):
             migrations.migrate(empty.migrator_url, empty.app_url)
-            assert revision(empty) == migrations.head()
+            assert revision(empty) == revisions.head()
         assert rows(empty.app_url, "select count(*) from room") == [(0,)]
 
     def test_each_step_down_and_up_again_gives_the_same(self, migrated: Database) -> None:

@@ -11,10 +11,10 @@ import numpy as np
 
 from chatserver.assistant.embedding.carried import CarriedFileError, carried, tokenizer
 from chatserver.assistant.embedding.errors import EmbedderAwayError
+from chatserver.assistant.embedding.schemas import LOCAL as NAME
+from chatserver.assistant.embedding.schemas import LOCAL_DIMENSION as DIMENSION
 from chatserver.assistant.embedding.schemas import Vectors
 
-NAME: Final = "all-MiniLM-L6-v2-int8"
-DIMENSION: Final = 384
 MOST_TOKENS: Final = 256
 # Measured on two cores: 4 is fastest, and needs a quarter of the memory of 32.
 BATCH: Final = 4

@@ -2,13 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
+# The embedded model, which needs no network.
+LOCAL: Final = "all-MiniLM-L6-v2-int8"
+LOCAL_DIMENSION: Final = 384
 # One row a text, each of length 1.
-Vectors: TypeAlias = NDArray[np.float32]
+Vectors: TypeAlias = "NDArray[np.float32]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,6 @@ class Embeds(Protocol):
         ...
 
 
-def written(vector: NDArray[np.float32]) -> str:
+def written(vector: "NDArray[np.float32]") -> str:
     """Write a vector as PostgreSQL reads it."""
     return "[" + ",".join(f"{value:.6g}" for value in vector.tolist()) + "]"

@@ -2,14 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from chatserver.assistant.embedding.errors import EmbedderAwayError
-from chatserver.assistant.embedding.local import DIMENSION, NAME, LocalEmbedder
-from chatserver.assistant.embedding.remote import RemoteEmbedder
 from chatserver.assistant.embedding.repository import EmbeddingModels
+from chatserver.assistant.embedding.schemas import LOCAL as NAME
+from chatserver.assistant.embedding.schemas import LOCAL_DIMENSION as DIMENSION
 from chatserver.assistant.embedding.schemas import Embeds, Known, Vectors
 from chatserver.kernel.opening import Open
+
+if TYPE_CHECKING:
+    from chatserver.assistant.embedding.local import LocalEmbedder
+    from chatserver.assistant.embedding.remote import RemoteEmbedder
 
 LARGEST_DIMENSION: Final = 4000  # what an index of half vectors can hold
 
@@ -33,7 +37,7 @@ class Embedders:
     def __init__(self, choice: EmbeddingChoice, models: Open[EmbeddingModels]) -> None:
         self._choice = choice
         self._models = models
-        self._local = LocalEmbedder()
+        self._local: LocalEmbedder | None = None
         self._remote: dict[tuple[str, int | None], RemoteEmbedder] = {}
         self._shortened: set[str] = set()
         self._known: dict[int, Known] = {}
@@ -85,12 +89,18 @@ class Embedders:
         return vectors
 
     async def close(self) -> None:
-        self._local.close()
+        if self._local is not None:
+            self._local.close()
         for remote in self._remote.values():
             await remote.close()
 
     def _of(self, name: str) -> Embeds:
+        # Loaded when they are first needed: numpy is a tenth of a start, and most never need it.
+        from chatserver.assistant.embedding.local import LocalEmbedder  # noqa: PLC0415
+        from chatserver.assistant.embedding.remote import RemoteEmbedder  # noqa: PLC0415
+
         if name == NAME:
+            self._local = self._local or LocalEmbedder()
             return self._local
         if self._choice.base_url is None:
             raise EmbedderAwayError(f"EMBEDDING_BASE_URL is not set, which {name} needs.")

@@ -55,6 +55,18 @@ class Closed:
     ended: Ended | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """How a run went, for metrics: seconds from its begin, tokens by use."""
+
+    outcome: str
+    error_code: str | None
+    first_token_s: float | None
+    total_s: float
+    tokens: Mapping[str, int]
+    citations_dropped: int
+
+
 class AnswerHandler:
     """Makes answers."""
 
@@ -78,6 +90,9 @@ class AnswerHandler:
         self._deadlines = deadlines
         self._embed = embed
         self._costs = costs
+        # Called when a run has begun, and when it has ended.
+        self.begun: Callable[[], None] = lambda: None
+        self.measured: Callable[[Measured], None] = lambda _: None
         # Answers that end together wait for each other here, and not for a connection.
         self._few = asyncio.Semaphore(AT_ONCE)
 
@@ -86,6 +101,7 @@ class AnswerHandler:
         run = await self._store.begin(client_id, message_id, job, fence)
         if run is None:
             return
+        self.begun()
         answer = AnswerRun(
             run,
             store=self._store,
@@ -147,6 +163,7 @@ class AnswerHandler:
         )
         if not await self._written(ending):
             return
+        self.measured(_measured(answer, closed, usage))
         if total := sum(usage.values()):
             self._costs.spend(run.client_id, total)
         try:
@@ -207,6 +224,18 @@ class AnswerHandler:
         cost = usage["prompt_tokens"] * prompt + usage["completion_tokens"] * completion
         # A price per million tokens is a millionth of it per token.
         return {"model": model, **usage, "cost_micros": round(cost)}
+
+
+def _measured(answer: AnswerRun, closed: Closed, usage: dict[str, int]) -> Measured:
+    first = answer.first_piece_at
+    return Measured(
+        outcome=closed.status,
+        error_code=closed.error_code,
+        first_token_s=None if first is None else first - answer.began_at,
+        total_s=asyncio.get_running_loop().time() - answer.began_at,
+        tokens={name.removesuffix("_tokens"): count for name, count in usage.items()},
+        citations_dropped=0 if answer.cleaner is None else answer.cleaner.marks.dropped,
+    )
 
 
 def _timings(answer: AnswerRun) -> dict[str, float]:

@@ -6,7 +6,7 @@ missing. Everything else is done again. A search sees the old passages, then the
 
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 from uuid import UUID
 
@@ -84,6 +84,7 @@ class _Work:
     job_id: UUID
     document: Document
     told_at: float = 0.0
+    began_at: float = field(default_factory=time.monotonic)
 
     @property
     def source(self) -> Source:
@@ -109,6 +110,9 @@ class Trainer:
         self._store = store
         self._fetches = fetches
         self._ended = ended
+        # Told of each reading: how it ended, why, after how many seconds, with how many new
+        # passages.
+        self.measured: Callable[[str, str, float, int], None] = lambda *_: None
 
     async def process(self, client_id: UUID, job_id: UUID) -> None:
         """Do one training job, whatever of it was done before.
@@ -127,6 +131,7 @@ class Trainer:
             await self._fail(work, refused.reason)
         except Superseded:
             await self._close(work, status="done", reason="superseded")
+            self.measured("superseded", "", time.monotonic() - work.began_at, 0)
 
     async def give_up(self, client_id: UUID, job_id: UUID, reason: str) -> None:
         """Close a job that no worker could finish."""
@@ -282,6 +287,7 @@ class Trainer:
             await TrainingJobRepository(opened.session).note(
                 source.client_id, work.job_id, status="done", step=None, ended=True
             )
+        self.measured("ready", "", time.monotonic() - work.began_at, len(new))
         log.info("document_ready", document=str(source.document_id), new=len(new), kept=len(kept))
         await self._ended(document)
 
@@ -297,6 +303,7 @@ class Trainer:
             await TrainingJobRepository(opened.session).note(
                 work.document.client_id, work.job_id, status="failed", reason=reason, ended=True
             )
+        self.measured("failed", reason, time.monotonic() - work.began_at, 0)
         log.info("document_failed", document=str(work.document.id), reason=reason)
         if document is not None:
             await self._ended(document)

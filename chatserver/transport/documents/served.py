@@ -1,5 +1,6 @@
-"""Serves `/openapi.json` and `/asyncapi.json`, written once, at start, and the pages about them."""
+"""Serves `/openapi.json` and `/asyncapi.json`, written when somebody first asks, and their pages."""
 
+import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
@@ -18,17 +19,25 @@ Handler: TypeAlias = Callable[[web.Request], Awaitable[web.Response]]
 
 def attach(app: web.Application, registry: Registry) -> None:
     """Add the paths of documents and pages; the registry must be complete by now."""
-    app.router.add_get("/openapi.json", _serving(openapi(registry)))
-    app.router.add_get("/asyncapi.json", _serving(asyncapi(registry)))
+    app.router.add_get("/openapi.json", _serving(lambda: openapi(registry)))
+    app.router.add_get("/asyncapi.json", _serving(lambda: asyncapi(registry)))
     Pages(lambda: asyncapi(registry)).attach(app)
 
 
-def _serving(document: dict[str, Any]) -> Handler:
-    body = orjson.dumps(document)
-    tag = hashlib.sha256(body).hexdigest()[:32]
+def _serving(describe: Callable[[], dict[str, Any]]) -> Handler:
+    writing: asyncio.Task[tuple[bytes, str]] | None = None
+
+    def write() -> tuple[bytes, str]:
+        body = orjson.dumps(describe())
+        return body, hashlib.sha256(body).hexdigest()[:32]
 
     async def serve(request: web.Request) -> web.Response:
+        nonlocal writing
         request[QUIET] = True
+        if writing is None:
+            # Half a second of work, which a start should not wait for, nor a busy loop.
+            writing = asyncio.create_task(asyncio.to_thread(write))
+        body, tag = await asyncio.shield(writing)
         known = request.if_none_match or ()
         if any(each.value in {tag, "*"} for each in known):
             response = web.Response(status=304)

@@ -3,23 +3,32 @@
 Nobody logs in here and no body is parsed before it is known to be signed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import orjson
 from aiohttp import hdrs, web
 
 from chatserver.infra.audit import ADDRESS
+from chatserver.kernel.errors import RateLimitedError
 from chatserver.transport.answers import json_answer
 from chatserver.transport.bodies import read_bytes
 from chatserver.transport.credentials import Network, caller_of
 from chatserver.transport.errors import MediaTypeError
 from chatserver.transport.limits import network_of
 from chatserver.webhooks.sources.claims import Incoming
-from chatserver.webhooks.sources.reception import Reception
+from chatserver.webhooks.sources.errors import InboundRefusedError, InboundTooLateError
+from chatserver.webhooks.sources.reception import Reception, Taken
 
 PATH: Final = "/webhooks/{client_slug}/{event}"
 MAX_BODY: Final = 1024 * 1024
+
+
+_REFUSALS: Final[dict[type[Exception], str]] = {
+    InboundRefusedError: "refused",
+    InboundTooLateError: "too_late",
+    RateLimitedError: "rate_limited",
+}
 
 
 class InboundDoor:
@@ -33,6 +42,8 @@ class InboundDoor:
         self._reception = reception
         self._public_url = (public_url or "").rstrip("/")
         self._trusted_proxies = trusted_proxies
+        # Told what became of each request; for metrics.
+        self.answered: Callable[[str], None] = lambda _: None
 
     def attach(self, app: web.Application) -> None:
         app.router.add_post(PATH, self.answer)
@@ -45,12 +56,17 @@ class InboundDoor:
             # What is signed are the bytes of the body: whether packed or not is each vendor's.
             raise MediaTypeError("Send the body uncompressed.")
         body = await read_bytes(request, most=MAX_BODY)
-        taken = await self._reception.take(
-            request.match_info["client_slug"],
-            request.match_info["event"],
-            Incoming(_headers(request), body, self._url(request)),
-            sender=network_of(address),
-        )
+        try:
+            taken = await self._reception.take(
+                request.match_info["client_slug"],
+                request.match_info["event"],
+                Incoming(_headers(request), body, self._url(request)),
+                sender=network_of(address),
+            )
+        except Exception as error:
+            self.answered(_REFUSALS.get(type(error), "failed"))
+            raise
+        self.answered(_outcome(taken))
         if taken.challenge is not None:
             return json_answer(orjson.dumps({"challenge": taken.challenge}))
         said = {"id": None if taken.id is None else str(taken.id), "duplicate": taken.duplicate}
@@ -61,6 +77,12 @@ class InboundDoor:
         if self._public_url:
             return self._public_url + request.raw_path
         return f"{request.scheme}://{request.host}{request.raw_path}"
+
+
+def _outcome(taken: Taken) -> str:
+    if taken.challenge is not None:
+        return "challenge"
+    return "duplicate" if taken.duplicate else "kept"
 
 
 def _headers(request: web.Request) -> dict[str, str]:

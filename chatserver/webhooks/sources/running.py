@@ -5,6 +5,7 @@ repeat does what the first try did.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -43,11 +44,19 @@ class _Outcome:
     is_done: bool = False
     waiting: Exception | None = None
 
+    @property
+    def name(self) -> str:
+        if self.waiting is not None:
+            return "waiting"
+        return "done" if self.is_done else "failed"
+
 
 class Runner:
     def __init__(self, *, open_work: Open[UnitOfWork], effects: Effects) -> None:
         self._open_work = open_work
         self._effects = effects
+        # Actions by how they came out, since the process began.
+        self.outcomes: Counter[tuple[str, str]] = Counter()
 
     async def run(self, event_id: UUID) -> None:
         """Do what is left to do for an event; nothing when it has ended.
@@ -69,8 +78,10 @@ class Runner:
                 continue
             if effect.rule in failed:
                 await self._effects.note(effect, "skipped", "an action before it failed")
+                self.outcomes[effect.action, "skipped"] += 1
                 continue
             outcome = await self._try(begun, effect)
+            self.outcomes[effect.action, outcome.name] += 1
             if outcome.waiting is not None:
                 waiting = outcome.waiting
                 held.add(effect.rule)

@@ -1,12 +1,17 @@
 import socket
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 import pytest
+import redis
 
-from chatserver.infra import migrations
+from chatserver.cli import check
+from chatserver.infra import revisions
+from chatserver.kernel.clock import utc_now
+from chatserver.settings import Settings
 from tests.support.cli import Cli, Ran, program
 from tests.support.servers import Database, Servers, run
 from tests.support.talk import Talk
@@ -178,7 +183,7 @@ class TestDatabaseProblems:
         self, cli: Cli, empty: Database, arguments: list[str]
     ) -> None:
         said = refused(cli(*arguments, environment=empty.settings()))
-        assert f"has no schema; this version needs {migrations.head()}" in said
+        assert f"has no schema; this version needs {revisions.head()}" in said
         assert "Run `chatserver migrate`." in said
 
     def test_a_database_of_another_version_is_named(self, shell: Shell) -> None:
@@ -189,7 +194,7 @@ class TestDatabaseProblems:
 
         run(change())
         said = refused(shell("client", "list"))
-        assert f"is at revision 0001; this version needs {migrations.head()}" in said
+        assert f"is at revision 0001; this version needs {revisions.head()}" in said
 
     @pytest.mark.parametrize(
         ("change", "said"),
@@ -231,6 +236,7 @@ class TestCheck:
             "storage",
             "embedding",
             "language model",
+            "clock",
         ]
         assert all(check["ok"] and not check["mend"] for check in found)
         plain = shell("check")
@@ -279,29 +285,76 @@ class TestCheck:
 
     def test_deploy_adds_the_rules_of_production(self, shell: Shell) -> None:
         found = self.problems(shell("check", "--deploy", "--json"))
-        assert set(found) == {"environment", "public address", "log format"}
-        ran = shell(
-            "check",
-            "--deploy",
-            ENVIRONMENT="production",
-            PUBLIC_URL="https://chat.example",
-            LOG_FORMAT="json",
-            OPERATOR_KEY="o" * 32,
-            KEY_PEPPER="p" * 32,
-            SECRET_KEYS="s" * 32,
-        )
-        assert ran.code == 0
+        assert set(found) == {
+            "environment",
+            "public address",
+            "trusted proxies",
+            "log format",
+            "durability",
+        }
+        production = {
+            "ENVIRONMENT": "production",
+            "PUBLIC_URL": "https://chat.example",
+            "TRUSTED_PROXIES": "10.1.0.0/16",
+            "LOG_FORMAT": "json",
+        }
+        # The servers of tests forget all in a crash of the machine, and nothing else is wrong.
+        ran = shell("check", "--deploy", "--json", **production)
+        assert self.problems(ran).keys() == {"durability"}
+        assert len(ran.json()["checks"]) > 20
+
+    def test_a_redis_that_may_forget(self, shell: Shell) -> None:
+        with redis.Redis.from_url(shell.database.redis_url) as client:
+            client.config_set("maxmemory-policy", "allkeys-lru")
+            try:
+                found = self.problems(shell("check", "--deploy", "--json"))
+            finally:
+                client.config_set("maxmemory-policy", "noeviction")
+        assert "noeviction" in found["redis eviction"]
+
+    def test_a_redis_that_may_not_be_written_to(self, shell: Shell) -> None:
+        with redis.Redis.from_url(shell.database.redis_url) as client:
+            client.execute_command(
+                "ACL", "SETUSER", "reader", "on", ">hush", "~*", "+@read", "+info", "+@connection"
+            )
+            try:
+                url = shell.database.redis_url.replace("redis://", "redis://reader:hush@")
+                found = self.problems(shell("check", "--json", REDIS_URL=url))
+            finally:
+                client.execute_command("ACL", "DELUSER", "reader")
+        assert "REDIS_URL" in found["redis"]
+
+    def test_a_collector_of_traces_that_is_away(self, shell: Shell) -> None:
+        away = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"}
+        found = self.problems(shell("check", "--json", **away))
+        assert "OTLP" in found["traces"]
+
+    def test_a_clock_that_is_off(self, shell: Shell) -> None:
+        given: dict[str, Any] = {
+            name.lower(): value for name, value in shell.database.settings().items()
+        }
+        given["secret_keys"] = (given["secret_keys"],)
+        settings = Settings(_env_file=None, **given)
+
+        def late() -> datetime:
+            return utc_now() + timedelta(seconds=60)
+
+        (found,) = run(check._clock(settings, late))
+        assert not found.ok
+        assert "NTP" in found.mend
+        (found,) = run(check._clock(settings))
+        assert found.ok
 
 
 class TestMigrate:
     def test_it_makes_schema_and_role_and_says_so(self, cli: Cli, empty: Database) -> None:
         said = cli("migrate", environment=empty.settings())
         assert (said.code, said.err) == (0, "")
-        assert said.out.startswith(f"The database is at revision {migrations.head()}; ")
+        assert said.out.startswith(f"The database is at revision {revisions.head()}; ")
         again = cli("migrate", "--json", environment=empty.settings())
         assert (again.code, again.err) == (0, "")
         assert again.json() == {
-            "revision": migrations.head(),
+            "revision": revisions.head(),
             "application_role": "chatserver_app",
         }
         assert Shell(cli, empty).json("client", "list") == {"items": []}

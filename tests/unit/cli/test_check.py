@@ -2,7 +2,7 @@
 
 import pytest
 
-from chatserver.cli.check import is_patched
+from chatserver.cli.redis_versions import is_patched
 
 
 @pytest.mark.parametrize(

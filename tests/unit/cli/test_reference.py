@@ -7,7 +7,7 @@ import pytest
 from openapi_spec_validator import validate
 from typer.testing import CliRunner
 
-from chatserver.cli.program import program
+from chatserver.cli.program import build
 from chatserver.cli.reference import pages
 from chatserver.operations import build_registry
 from chatserver.transport.documents.catalogue import every_error
@@ -17,7 +17,7 @@ DOCS = Path(__file__).parents[3] / "docs"
 
 
 def test_the_openapi_document_is_valid_and_has_every_route() -> None:
-    printed = CliRunner().invoke(program, ["openapi"])
+    printed = CliRunner().invoke(build(["openapi"]), ["openapi"])
     assert printed.exit_code == 0, printed.output
     document = json.loads(printed.stdout)
     validate(document)
@@ -26,7 +26,7 @@ def test_the_openapi_document_is_valid_and_has_every_route() -> None:
 
 
 def test_the_asyncapi_document_has_every_command_and_fact() -> None:
-    printed = CliRunner().invoke(program, ["asyncapi"])
+    printed = CliRunner().invoke(build(["asyncapi"]), ["asyncapi"])
     assert printed.exit_code == 0, printed.output
     document = json.loads(printed.stdout)
     registry = build_registry()
@@ -43,7 +43,7 @@ def test_the_asyncapi_document_has_every_command_and_fact() -> None:
 
 def test_no_schema_is_called_by_where_its_class_stands() -> None:
     for command in ("openapi", "asyncapi"):
-        document = json.loads(CliRunner().invoke(program, [command]).stdout)
+        document = json.loads(CliRunner().invoke(build([command]), [command]).stdout)
         assert [name for name in document["components"]["schemas"] if "_" in name] == []
 
 

@@ -182,3 +182,28 @@ def test_a_hostile_text_costs_time_in_proportion_to_its_length(hostile: str) -> 
     redact_text(hostile)
     # Some tens of milliseconds where it is linear; minutes where it is not.
     assert time.monotonic() - started < 3
+
+
+def test_what_postgresql_quotes_of_rows_is_hidden_to_its_last_line() -> None:
+    text = (
+        "CheckViolationError: new row violates a constraint\n"
+        "DETAIL:  Failing row contains (1, what she wrote\nand went on, {}).\n"
+        "[SQL: insert into message values ($1)]\n"
+        "The above exception was the direct cause of the following exception:\n"
+        "  |   DETAIL:  Key (external_id)=(alice@example.org) already exists."
+    )
+    found = redact_text(text)
+    for word in ("she wrote", "went on", "alice"):
+        assert word not in found
+    for kept in ("violates a constraint", "[SQL: insert", "The above exception"):
+        assert kept in found
+
+
+def test_what_pydantic_quotes_is_hidden() -> None:
+    text = (
+        "1 validation error for SendMessage\ncontent\n  Input should be a valid string "
+        "[type=string_type, input_value={'a': 'what, input_type she\\nwrote'}, input_type=dict]"
+    )
+    found = redact_text(text)
+    assert "wrote" not in found
+    assert "input_type=dict" in found
