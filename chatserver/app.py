@@ -17,6 +17,7 @@ from chatserver.api_keys import errors as auth
 from chatserver.api_keys.identity import Arrival
 from chatserver.bootstrap import Container
 from chatserver.chat.sockets import NAMESPACE as CHAT
+from chatserver.deliveries.watching import last_seen
 from chatserver.infra.cluster import AdvisoryLeader, Role
 from chatserver.infra.shared_counts import RedisCounts
 from chatserver.infra.storage_disk import DiskStore
@@ -57,7 +58,13 @@ from chatserver.transport.health import (
 )
 from chatserver.transport.http import RestDoor
 from chatserver.transport.limits import network_of
-from chatserver.transport.metrics import CommandMetrics, ForwardMetrics, MetricsPage, StorageMetrics
+from chatserver.transport.metrics import (
+    CommandMetrics,
+    DeliveryMetrics,
+    ForwardMetrics,
+    MetricsPage,
+    StorageMetrics,
+)
 from chatserver.transport.sockets import SocketDoor
 from chatserver.transport.stored import StoredDoor
 from chatserver.transport.websocket import WebSocketDoor
@@ -135,6 +142,16 @@ class Server:
         self.container.writer.measured = commands.committed
         ForwardMetrics(self.forwarder.counters, self.figures)
         StorageMetrics(self.container.files.standing, self.figures)
+        self.deliveries = DeliveryMetrics(self.figures)
+
+    async def _look(self) -> None:
+        """Bring up to date what is not kept anyway."""
+        await self.metrics.look()
+        try:
+            async with asyncio.timeout(AGAIN_S):
+                self.deliveries.seen = await last_seen(self.container.database)
+        except (UnavailableError, TimeoutError):
+            self.deliveries.seen = {}
 
     def _store(self) -> Store:
         return Store(self.container.bus.url, prefix=self.container.bus.prefix)
@@ -210,7 +227,7 @@ class Server:
         MetricsPage(
             self.figures,
             node_id=self.settings.node_id,
-            look=self.metrics.look,
+            look=self._look,
             siblings=self.siblings,
         ).attach(app)
         UnsubscribeDoor(self.container.notifications.open_consent).attach(app)

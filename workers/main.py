@@ -17,7 +17,9 @@ from chatserver.infra.jobs import Doorbell
 from chatserver.reactions import LATER
 from chatserver.settings import Settings, SettingsError, load
 from chatserver.webhooks.endpoints.models import CHANNEL
+from workers.absences import AbsenceLane
 from workers.assistant import AnswerJobs
+from workers.batches import BatchJobs
 from workers.condition import Condition
 from workers.deliveries import Lane
 from workers.documents import DocumentJobs
@@ -30,6 +32,7 @@ from workers.runtime import Worker, run
 from workers.scheduler import Scheduler
 from workers.search import SearchJobs
 from workers.sources import SourceJobs
+from workers.watching import DeliveryWatch
 from workers.webhooks import WebhookJobs
 
 INDEX_EVERY_S: Final = 60.0
@@ -78,6 +81,8 @@ async def worker(settings: Settings, stopping: asyncio.Event) -> None:
             *SearchJobs(indexer=container.search.indexer).handlings(),
             *RecordJobs(database=container.database).handlings(),
             *SourceJobs(container.sources.runner).handlings(),
+            *BatchJobs(container.sending.open_batches).handlings(),
+            *DeliveryWatch(container.database, container.webhooks.open_failures).handlings(),
             *WebhookJobs(container.webhooks.open_replays, container.database).handlings(),
         )
         hooks = container.webhooks
@@ -97,6 +102,12 @@ async def worker(settings: Settings, stopping: asyncio.Event) -> None:
         )
         container.sending.wake_here = notifications.wake
         indexing = asyncio.create_task(container.search.indexer.run(container.search.leader))
+        absences = AbsenceLane(
+            notices=container.absences.lookup,
+            open_absences=container.absences.open_absences,
+            present=container.absences.present,
+        )
+        looking = asyncio.create_task(absences.run())
         try:
             await Worker(
                 database=container.database,
@@ -117,7 +128,8 @@ async def worker(settings: Settings, stopping: asyncio.Event) -> None:
             ).run(stopping)
         finally:
             indexing.cancel()
-            await asyncio.wait([indexing])
+            looking.cancel()
+            await asyncio.wait([indexing, looking])
     finally:
         await container.stop()
 

@@ -66,6 +66,28 @@ class StorageMetrics:
         )
 
 
+class DeliveryMetrics:
+    """What a job last found of all deliveries; a figure that nobody counted lately is left out."""
+
+    FIGURES: Final = {
+        "due": "Deliveries whose time has come and that nobody has taken yet.",
+        "oldest_due_seconds": "How long the oldest of them has been due.",
+        "sending": "Deliveries that are being sent.",
+        "outbox": "Facts whose later reactions are not planned yet.",
+        "oldest_outbox_seconds": "How long the oldest of them has waited.",
+        "unbalanced": "Books of a client and channel whose promises and rows differ: must be 0.",
+    }
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.seen: dict[str, float] = {}
+        registry.register(self)
+
+    def collect(self) -> Iterator[Metric]:
+        for name, text in self.FIGURES.items():
+            if name in self.seen:
+                yield GaugeMetricFamily(f"chatserver_outgoing_{name}", text, self.seen[name])
+
+
 class ForwardMetrics:
     """What was handed on to other nodes."""
 
