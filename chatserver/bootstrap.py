@@ -27,6 +27,7 @@ from chatserver.settings import Settings
 from chatserver.users.repository import UserRepository
 from chatserver.users.service import UserService
 from chatserver.webhooks.sources.parts import Parts
+from chatserver.wiring.absences import Absences
 from chatserver.wiring.answers import AnswerWiring
 from chatserver.wiring.chat import Conversation
 from chatserver.wiring.core import Core
@@ -41,6 +42,7 @@ from chatserver.wiring.providers import Providers
 from chatserver.wiring.search import SearchParts
 from chatserver.wiring.sending import Sending
 from chatserver.wiring.sources import Forwarder, Notifier, Sources
+from chatserver.wiring.standing import Waiting
 from chatserver.wiring.webhooks import Webhooks
 
 
@@ -106,6 +108,9 @@ class Container(Core):
             notifications=self.notifications,
             people=self._users,
         )
+        self.absences = Absences(self, notifications=self.notifications, sending=self.sending)
+        self.waiting = Waiting(self.reads, self.notifications.open_inbox)
+        self.reads.has_read = self.notifications.settler.has_read
         self.sources = Sources(
             self,
             rooms=self._rooms,
@@ -138,6 +143,7 @@ class Container(Core):
     async def stop(self) -> None:
         """Store what waits, then let every connection go."""
         await self.sources.reception.stop()
+        await self.notifications.settler.stop()
         await self.conversation.stop()
         for task in self._lazily:
             task.cancel()
@@ -152,6 +158,7 @@ class Container(Core):
         self.slow.close()
         self.files.close()
         await self.search.close()
+        await self.absences.stop()
         await self.webhooks.stop()
         await self.providers.stop()
         await self.outside.close()

@@ -36,8 +36,9 @@ from chatserver.clients.http import (
     ClientsHttp,
     TokensHttp,
 )
+from chatserver.deliveries.http import MANY_ROUTES as MANY_DELIVERY_ROUTES
 from chatserver.deliveries.http import ROUTES as DELIVERY_ROUTES
-from chatserver.deliveries.http import DeliveriesHttp
+from chatserver.deliveries.http import DeliveriesHttp, ManyDeliveriesHttp
 from chatserver.files.http import ROUTES as FILE_ROUTES
 from chatserver.files.http import FilesHttp
 from chatserver.invites.http import ROUTES as INVITE_ROUTES
@@ -45,6 +46,8 @@ from chatserver.invites.sockets import InviteCommands
 from chatserver.kernel.principal import Scope
 from chatserver.moderation.http import FLAG_ROUTES, RULE_ROUTES, RulesHttp
 from chatserver.moderation.sockets import FlagCommands
+from chatserver.notifications.batches.http import ROUTES as BATCH_ROUTES
+from chatserver.notifications.batches.http import BatchesHttp
 from chatserver.notifications.consent.http import ROUTES as CONSENT_ROUTES
 from chatserver.notifications.consent.http import ConsentHttp
 from chatserver.notifications.devices.http import ROUTES as DEVICE_ROUTES
@@ -112,7 +115,7 @@ def build_registry(container: Container | None = None, current: Running | None =
     registry.add(ClientKeysHttp(parts.open_master_keys), routes=KEY_ROUTES)
     registry.add(TokensHttp(parts.open_tokens), routes=TOKEN_ROUTES)
     registry.add(UsersHttp(parts.open_users), routes=USER_ROUTES)
-    registry.add(ApiKeysHttp(parts.open_api_keys), routes=API_KEY_ROUTES)
+    registry.add(ApiKeysHttp(parts.open_api_keys, parts.waiting), routes=API_KEY_ROUTES)
     registry.add(RoomCommands(parts.open_rooms, parts.open_members), namespaces=(ROOMS,))
     registry.add(SanctionCommands(parts.open_sanctions), namespaces=(ROOMS,))
     registry.add(
@@ -159,7 +162,6 @@ def build_registry(container: Container | None = None, current: Running | None =
     )
     registry.add(DevicesHttp(parts.notifications.open_devices), routes=DEVICE_ROUTES)
     registry.add(ConsentHttp(parts.notifications.open_consent), routes=CONSENT_ROUTES)
-    registry.add_facts(*INBOX_FACTS)
     registry.add(
         SourcesHttp(parts.sources.open_sources, parts.sources.open_history), routes=SOURCE_ROUTES
     )
@@ -169,7 +171,12 @@ def build_registry(container: Container | None = None, current: Running | None =
         routes=PROVIDER_ROUTES,
     )
     registry.add(NotificationsHttp(parts.sending.open_notifications), routes=NOTIFICATION_ROUTES)
+    registry.add(BatchesHttp(parts.sending.open_batches), routes=BATCH_ROUTES)
     registry.add(DeliveriesHttp(hooks.open_deliveries, hooks.headers), routes=DELIVERY_ROUTES)
+    registry.add(
+        ManyDeliveriesHttp(parts.sending.open_many, parts.sending.exporter),
+        routes=MANY_DELIVERY_ROUTES,
+    )
     registry.add(
         EndpointsHttp(hooks.open_endpoints, hooks.open_replays, hooks.reader),
         routes=ENDPOINT_ROUTES,
@@ -190,8 +197,10 @@ def build_registry(container: Container | None = None, current: Running | None =
         SessionsHttp(assistant.open_sessions, parts.chat, assistant.follower),
         routes=ASSISTANT_SESSION_ROUTES,
     )
-    registry.add_facts(*ROOM_FACTS, *CHAT_FACTS, *DOCUMENT_FACTS, *ANSWER_FACTS)
-    registry.add_facts(*PRIVACY_FACTS, *ENDPOINT_FACTS, *SESSION_FACTS)
+    registry.add_facts(
+        *(*ROOM_FACTS, *CHAT_FACTS, *DOCUMENT_FACTS, *ANSWER_FACTS, *INBOX_FACTS),
+        *(*PRIVACY_FACTS, *ENDPOINT_FACTS, *SESSION_FACTS),
+    )
     return registry
 
 

@@ -16,7 +16,14 @@ from chatserver.assistant.retrieval.models import Receipt
 from chatserver.assistant.training.models import TrainingJob
 from chatserver.chat.models import Message
 from chatserver.clients.models import Client, ClientKey, JwtIssuer
-from chatserver.deliveries.models import Attempt, DayCount, Delivery, Target
+from chatserver.deliveries.models import (
+    Attempt,
+    DayCount,
+    Delivery,
+    FailureTold,
+    Target,
+    Watched,
+)
 from chatserver.files.models import MessageFile, ObjectRemoval, StoredFile
 from chatserver.infra.audit import AuditRow
 from chatserver.infra.cluster import ClusterGeneration
@@ -28,6 +35,8 @@ from chatserver.infra.quotas import ClientUsage
 from chatserver.invites.models import Invite
 from chatserver.kernel.tables import METADATA
 from chatserver.moderation.models import Flag, ModerationRule
+from chatserver.notifications.absences.models import MessageNotice
+from chatserver.notifications.batches.models import BatchPart, NotificationBatch
 from chatserver.notifications.consent.models import Preference, Suppression
 from chatserver.notifications.devices.models import PushDevice
 from chatserver.notifications.inbox.models import InAppNotification
@@ -55,6 +64,7 @@ __all__ = [
     "AiUsage",
     "Attempt",
     "AuditRow",
+    "BatchPart",
     "Bot",
     "BotIndex",
     "BotUser",
@@ -76,6 +86,7 @@ __all__ = [
     "ErasureRoom",
     "Event",
     "EventNumber",
+    "FailureTold",
     "Flag",
     "Generation",
     "IdempotencyRecord",
@@ -92,9 +103,11 @@ __all__ = [
     "Member",
     "Message",
     "MessageFile",
+    "MessageNotice",
     "MessageSearch",
     "ModerationRule",
     "Notification",
+    "NotificationBatch",
     "NotificationContent",
     "NotificationDelivery",
     "ObjectRemoval",
@@ -114,4 +127,5 @@ __all__ = [
     "Target",
     "TrainingJob",
     "User",
+    "Watched",
 ]

@@ -19,7 +19,9 @@ from chatserver.observing import redis_uses, reporting
 from chatserver.reactions import LATER
 from chatserver.settings import Settings, load
 from chatserver.webhooks.endpoints.models import CHANNEL
+from workers.absences import AbsenceLane
 from workers.assistant import AnswerJobs
+from workers.batches import BatchJobs
 from workers.condition import Condition
 from workers.deliveries import Lane
 from workers.documents import DocumentJobs
@@ -35,6 +37,7 @@ from workers.scheduler import Scheduler
 from workers.search import SearchJobs
 from workers.sources import SourceJobs
 from workers.standing import Standing
+from workers.watching import DeliveryWatch
 from workers.webhooks import WebhookJobs
 
 INDEX_EVERY_S: Final = 60.0
@@ -84,6 +87,8 @@ async def worker(settings: Settings, stopping: asyncio.Event) -> None:
             *SearchJobs(indexer=container.search.indexer).handlings(),
             *RecordJobs(database=container.database).handlings(),
             *SourceJobs(container.sources.runner).handlings(),
+            *BatchJobs(container.sending.open_batches).handlings(),
+            *DeliveryWatch(container.database, container.webhooks.open_failures).handlings(),
             *WebhookJobs(container.webhooks.open_replays, container.database).handlings(),
         )
         hooks = container.webhooks
@@ -115,6 +120,12 @@ async def worker(settings: Settings, stopping: asyncio.Event) -> None:
             redis=dict(redis_uses(container)),
         )
         figures = WorkFigures(observed.figures, container)
+        absences = AbsenceLane(
+            notices=container.absences.lookup,
+            open_absences=container.absences.open_absences,
+            present=container.absences.present,
+        )
+        looking = asyncio.create_task(absences.run())
         try:
             running = Worker(
                 database=container.database,
@@ -133,7 +144,8 @@ async def worker(settings: Settings, stopping: asyncio.Event) -> None:
                 await running.run(stopping)
         finally:
             indexing.cancel()
-            await asyncio.wait([indexing])
+            looking.cancel()
+            await asyncio.wait([indexing, looking])
     finally:
         await container.stop()
 

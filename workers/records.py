@@ -62,6 +62,13 @@ _AGED: Final = (
         " where created_at < statement_timestamp() - interval '90 days'"
         " limit :limit for update skip locked))"
     ),
+    # The room is gone, or a fault has kept it for a day.
+    text(
+        "delete from message_notice where ctid = any(array("
+        "select ctid from message_notice"
+        " where due_at < statement_timestamp() - interval '1 day'"
+        " limit :limit for update skip locked))"
+    ),
     # What was said is of no use a day after the last of it may be sent.
     text(
         "delete from notification_content where ctid = any(array("

@@ -12,6 +12,7 @@ from chatserver.infra.job_kinds import (
     SWEEP_FILES,
     TRIM_DELIVERIES,
     TRIM_RECORDS,
+    WATCH_DELIVERIES,
     JobKind,
 )
 
@@ -30,6 +31,7 @@ PERIODIC: Final = (
     Periodic(RETAIN, every_s=3600),
     Periodic(SWEEP_FILES, every_s=60),
     Periodic(TRIM_DELIVERIES, every_s=3600),
+    Periodic(WATCH_DELIVERIES, every_s=60),
     Periodic(SETTLE_DOCUMENTS, every_s=60),
 )
 

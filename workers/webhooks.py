@@ -29,6 +29,25 @@ delete from delivery where id = any (array(
     and settled_at < clock_timestamp() - make_interval(days => :days)
   order by id limit :limit for update skip locked))
 """)
+# Whom a delivery was for goes with it, and the request with the last of them.
+_RECIPIENTS: Final = text("""
+delete from notification_delivery where delivery_id = any (array(
+  select nd.delivery_id from notification_delivery nd where nd.delivery_id < :below
+    and not exists (select from delivery d where d.id = nd.delivery_id)
+  order by nd.delivery_id limit :limit for update skip locked))
+""")
+_REQUESTS: Final = text("""
+delete from notification where id = any (array(
+  select n.id from notification n where n.id < :below
+    and not exists (select from notification_delivery nd where nd.notification_id = n.id)
+  order by n.id limit :limit for update skip locked))
+""")
+_BATCHES: Final = text("""
+delete from notification_batch where id = any (array(
+  select b.id from notification_batch b where b.id < :below and b.ended_at is not null
+    and not exists (select from notification n where n.batch_id = b.id)
+  order by b.id limit :limit for update skip locked))
+""")
 _DAYS: Final = text("""
 delete from delivery_day where day < :day and not exists (
   select from delivery d where d.client_id = delivery_day.client_id and d.id < :below)
@@ -98,6 +117,9 @@ class WebhookJobs:
         below = first_id(now - timedelta(days=KEPT_DAYS))
         await self._all(_ATTEMPTS, {"days": ATTEMPTS_KEPT_DAYS})
         await self._all(_DELIVERIES, {"days": ATTEMPTS_KEPT_DAYS, "below": below})
+        await self._all(_RECIPIENTS, {"below": below})
+        await self._all(_REQUESTS, {"below": below})
+        await self._all(_BATCHES, {"below": below})
         await self._all(_EVENTS, {"days": KEPT_DAYS})
         async with self._database.transaction() as session:
             day = (now - timedelta(days=KEPT_DAYS)).date()

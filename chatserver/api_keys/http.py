@@ -1,6 +1,7 @@
 """REST: logins, revocation, and what a scoped key says of its holder."""
 
-from typing import Final
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
 
 from chatserver.api_keys.schemas import (
     KeyList,
@@ -11,6 +12,7 @@ from chatserver.api_keys.schemas import (
     Login,
     Me,
     Revoked,
+    Unread,
 )
 from chatserver.api_keys.service import ApiKeyService
 from chatserver.clients.errors import KeyNotFoundError
@@ -24,8 +26,15 @@ from chatserver.users.errors import UserErasingError, UserNotFoundError
 
 
 class ApiKeysHttp:
-    def __init__(self, keys: Open[ApiKeyService]) -> None:
+    """`waiting` counts what a caller has not read: other features know that."""
+
+    def __init__(
+        self,
+        keys: Open[ApiKeyService],
+        waiting: Callable[[Principal], Awaitable[dict[str, Any]]],
+    ) -> None:
         self._keys = keys
+        self._waiting = waiting
 
     @operation("user.login", Login, LoggedIn, callers=MASTER, errors=(UserErasingError,))
     async def login(self, principal: Principal, command: Login) -> LoggedIn:
@@ -72,9 +81,10 @@ class ApiKeysHttp:
 
     @operation("user.me", Nothing, Me, callers=USER, scope=Scope.PROFILE_READ)
     async def me(self, principal: Principal, command: Nothing) -> Me:
-        """Show the caller's own profile and the key that was presented."""
+        """Show the caller's own profile, what is unread, and the key that was presented."""
         async with self._keys() as keys:
-            return await keys.me(principal, command)
+            me = await keys.me(principal, command)
+        return me.model_copy(update={"unread": Unread(**await self._waiting(principal))})
 
 
 ROUTES: Final = (

@@ -6,7 +6,7 @@ from pydantic import AfterValidator, Field
 
 from chatserver.kernel.paging import PageRequest
 from chatserver.kernel.principal import Scope
-from chatserver.kernel.wire import Answer, ExternalId, Id, Request, Timestamp
+from chatserver.kernel.wire import Answer, ExternalId, Id, Request, Timestamp, left_out
 from chatserver.users.schemas import UserOut
 
 MAX_TTL_S: Final = 90 * 86_400
@@ -83,7 +83,21 @@ class Revoked(Answer):
     revoked: int
 
 
-class Me(UserOut):
-    """The caller's own profile, and the key that it presents."""
+class Unread(Answer):
+    """What waits for the caller, of what the key may see: messages as `GET /me/unread` counts them.
 
-    key: KeyOut
+    `notifications`: in-app notifications, at most 10,000.
+    """
+
+    total_unread: int | None = left_out()
+    muted_unread: int | None = left_out()
+    total_mentions: int | None = left_out()
+    unread_rooms: int | None = left_out()
+    notifications: int | None = left_out()
+
+
+class Me(UserOut):
+    """The caller's own profile, what waits for him, and the key that he presents, if it is one."""
+
+    key: KeyOut | None
+    unread: Unread = Unread()

@@ -159,10 +159,12 @@ class ApiKeyService:
         self._recorder.audit(user.client_id, principal, action, subject, **details)
 
     async def me(self, principal: Principal, _: Nothing) -> Me:
+        profile = await self._users.own(principal)
+        if not principal.kid:
+            return Me(**dict(profile), key=None)
         family = await self._families.find(principal.client_id, principal.kid)
         if family is None:
             raise KeyNotFoundError
-        profile = await self._users.own(principal)
         key = _shown(family).model_copy(update={"key_id": principal.key_id})
         return Me(**dict(profile), key=key)
 

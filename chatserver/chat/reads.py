@@ -79,6 +79,8 @@ class ReadService:
         self._notices = notices
         self._generation = generation
         self._clock = clock
+        # Told who has read something, for what hangs on that; must not wait.
+        self.has_read: Callable[[UUID], None] = _nobody
 
     async def mark(self, principal: Principal, command: MarkRead) -> ReadState:
         """Move the caller's pointer forward to a seq, and take the mark of `read.unmark` away.
@@ -100,6 +102,7 @@ class ReadService:
         if seen.has_moved:
             self._tell_own(principal, state)
             self._notices.moved(principal, seen)
+            self.has_read(principal.user_id)
         return state
 
     async def unmark(self, principal: Principal, command: RoomRequest) -> ReadState:
@@ -145,6 +148,10 @@ class ReadService:
         async with self._rooms() as rooms:
             await rooms.visible(principal, room_id)
         return NotARoomMemberError()
+
+
+def _nobody(_: UUID) -> None:
+    """Nothing hangs on it."""
 
 
 def read_updated(

@@ -17,6 +17,7 @@ from chatserver.infra.idempotency import KeyUse, place
 from chatserver.infra.sealed import Sealed, SealedColumn, Unreadable
 from chatserver.infra.secrets import SecretBox
 from chatserver.infra.signing import Signed, is_signed
+from chatserver.notifications.batches.models import place_of_batch, place_of_part
 from chatserver.notifications.devices.service import place as place_of_device
 from chatserver.notifications.requests.models import place_of_address, place_of_content
 from chatserver.privacy.policies import canonical
@@ -65,6 +66,20 @@ SEALED: Final = (
         "sealed",
         ("notification_id", "channel"),
         lambda row: place_of_content(row["client_id"], row["notification_id"]),
+        also=("client_id",),
+    ),
+    SealedColumn(
+        "notification_batch",
+        "sealed",
+        ("id",),
+        lambda row: place_of_batch(row["client_id"], row["id"]),
+        also=("client_id",),
+    ),
+    SealedColumn(
+        "notification_batch_part",
+        "sealed",
+        ("batch_id", "no"),
+        lambda row: place_of_part(row["client_id"], row["batch_id"], row["no"]),
         also=("client_id",),
     ),
     SealedColumn(

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from pydantic import AfterValidator, Field, WithJsonSchema, field_validator, model_validator
 
+from chatserver.clients.setting_schemas import MessageNotifications
 from chatserver.infra.public_keys import algorithm_of, read_pem
 from chatserver.kernel.wire import Answer, Id, Request, ShortText, Timestamp
 
@@ -261,6 +262,9 @@ class OwnClientUpdate(Request):
         " the device, `reject_and_alert` refuses that key alone. Both are told and audited.",
     )
     chat: Chat | None = None
+    message_notifications: MessageNotifications | None = Field(
+        default=None, description="What absent members are told of messages; null: in the inbox."
+    )
     search_language: Language | None = Field(
         default=None, description="Whose forms of words a search knows; null: `simple`, none."
     )
@@ -281,7 +285,7 @@ class OwnClientUpdate(Request):
 
 _SETTINGS: Final = (
     "cors_origins", "limits", "room_deactivation", "retention", "key_reuse", "chat",
-    "search_language", "client_limits", "quotas",
+    "search_language", "client_limits", "quotas", "message_notifications",
 )  # fmt: skip
 
 
@@ -340,6 +344,7 @@ class ClientOut(Answer):
     retention: dict[str, int | None]
     key_reuse: KeyReuse
     chat: dict[str, int | None]
+    message_notifications: dict[str, Any] = {}
     search_language: str
     jwt_issuers: list[JwtIssuerOut] = []
     created_at: Timestamp

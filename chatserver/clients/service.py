@@ -291,6 +291,7 @@ def _out(client: Client) -> ClientOut:
         retention=settings.get("retention") or {},
         key_reuse=settings.get("key_reuse") or REVOKE_FAMILY,
         chat=settings.get("chat") or {},
+        message_notifications=settings.get("message_notifications") or {},
         search_language=settings.get("search_language") or "simple",
         created_at=client.created_at,
         updated_at=client.updated_at,

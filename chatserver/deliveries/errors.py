@@ -19,3 +19,9 @@ class DeliveryCursorInvalidError(DomainError):
     kind = ErrorKind.INVALID
     code = "delivery.cursor_invalid"
     title = "This cursor is not from here. Begin without one."
+
+
+class DeliveryNotReplayableError(DomainError):
+    kind = ErrorKind.CONFLICT
+    code = "delivery.not_replayable"
+    title = "This delivery can't be sent again: it went nowhere, or straight into an inbox."

@@ -81,6 +81,14 @@ class Delivery(SQLModel, table=True):
             "next_at",
             postgresql_where=text(WAITING),
         ),
+        Index(
+            "ix_delivery_lost",
+            "client_id",
+            "settled_at",
+            postgresql_where=text(
+                "state in ('failed', 'expired', 'bounced') and channel <> 'webhook'"
+            ),
+        ),
         Index("ix_delivery_sending", "target_id", postgresql_where=text("state = 'sending'")),
         Index("ix_delivery_expires_at", "expires_at", postgresql_where=text(WAITING)),
         # Once per event and endpoint; also the order in which an endpoint's are listed.
@@ -162,6 +170,16 @@ class DayCount(SQLModel, table=True):
     promised: int = Field(
         default=0, sa_column=Column(BigInteger, nullable=False, server_default="0")
     )
+
+
+class FailureTold(SQLModel, table=True):
+    """Up to when a client was told of lost deliveries."""
+
+    __tablename__ = "delivery_failure_told"
+    __table_args__ = (ForeignKeyConstraint(["client_id"], ["client.id"], ondelete="CASCADE"),)
+
+    client_id: UUID = Field(sa_column=uuid_column(primary_key=True))
+    upto: datetime = Field(default=None, sa_column=time_column(default_now=True))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,5 @@
 """Pure decisions: when to try again, how a target's health changes, and what to say about it."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -168,75 +167,3 @@ def after_success(health: Health) -> Change:
         is_draining=was_paused or health.is_draining,
         told=("resumed",) if was_paused and was_told else (),
     )
-
-
-@dataclass(frozen=True, slots=True)
-class Said:
-    """A delivery in words: what is the matter, and whose it is to mend (None: nothing is)."""
-
-    sentence: str
-    fault: str | None
-
-
-_ERRORS: Final = {
-    "timeout": "it did not answer in time",
-    "connect_failed": "no connection could be made",
-    "tls_failed": "its certificate or TLS handshake failed",
-    "address_refused": "its address is not public",
-    "redirect": "it answered with a redirect, which is not followed",
-    "response_broken": "its answer could not be read",
-    "aborted_by_receiver": "it asked not to be sent this again",
-    "disabled_by_receiver": "it asked not to be sent anything again",
-    "interrupted": "our worker was stopped before the answer came",
-    "undeliverable": "we could not make the request",
-}
-
-
-def explain(  # noqa: PLR0911 - one sentence for each case
-    *,
-    state: str,
-    reason: str | None,
-    target_state: str | None,
-    attempts: Sequence[tuple[str, str | None, int | None]],
-) -> Said:
-    """Say in a sentence how a delivery stands; `attempts` are (outcome, error, status)."""
-    tries = f"{len(attempts)} {'try' if len(attempts) == 1 else 'tries'}"
-    last = _what(attempts[-1]) if attempts else ""
-    fault = _fault(attempts[-1]) if attempts else None
-    if state in ("delivered", "accepted"):
-        return Said(f"It was delivered after {tries}.", None)
-    if state == "sending":
-        return Said("It is being sent just now.", None)
-    if state in WAITING:
-        if target_state == "paused":
-            return Said(
-                "It waits: the receiver fails, so it is left in peace and probed from time to"
-                f" time{f'; the last time {last}' if last else ''}. This uses up no tries.",
-                fault or "receiver",
-            )
-        if not attempts:
-            return Said("It waits for its first try.", None)
-        return Said(f"It waits for the next try: {last}.", fault)
-    if state == "failed" and reason == "exhausted":
-        return Said(f"It was given up after {tries}: {last}. It can be replayed.", fault)
-    if state == "failed" and reason in ("target_disabled", "gone"):
-        return Said("It was given up: the receiver is disabled. It can be replayed.", "receiver")
-    if state == "expired":
-        return Said(f"Its time was up after {tries}{f': {last}' if last else ''}.", fault)
-    if state == "cancelled":
-        return Said("It was cancelled before it was delivered.", None)
-    return Said(f"It failed: {last or reason or state}.", fault)
-
-
-def _what(attempt: tuple[str, str | None, int | None]) -> str:
-    _, error, status = attempt
-    if status is not None and error not in _ERRORS:
-        return f"the receiver answered {status}"
-    return _ERRORS.get(error or "", error or "it failed")
-
-
-def _fault(attempt: tuple[str, str | None, int | None]) -> str | None:
-    outcome, error, _ = attempt
-    if outcome == "accepted":
-        return None
-    return "ours" if error in ("interrupted", "undeliverable") else "receiver"

@@ -78,7 +78,8 @@ update delivery set state = 'queued', reason = null, generation = generation + 1
   expires_at = clock_timestamp() + make_interval(secs => :deadline)
 """
 _REPLAY_ONE: Final = text(
-    f"{_REPLAY} where id = :id and client_id = :client and state = any (:settled) returning id"
+    f"{_REPLAY} where id = :id and client_id = :client and state = any (:settled) and exists"
+    " (select from delivery_target t where t.id = target_id) returning id"
 )
 _HASTEN: Final = text("""
 update delivery set next_at = clock_timestamp()

@@ -10,6 +10,7 @@ from uuid import UUID
 from chatserver.deliveries.errors import (
     DeliveryCursorInvalidError,
     DeliveryNotFoundError,
+    DeliveryNotReplayableError,
     DeliveryUnsettledError,
 )
 from chatserver.deliveries.models import Attempt, Delivery, Planned
@@ -17,7 +18,6 @@ from chatserver.deliveries.policies import (
     DEADLINE_S,
     TERMINAL,
     WAITING,
-    explain,
 )
 from chatserver.deliveries.repository import DeliveryRepository
 from chatserver.deliveries.schemas import (
@@ -32,6 +32,7 @@ from chatserver.deliveries.schemas import (
     LedgerLine,
     Moment,
 )
+from chatserver.deliveries.sentences import explain
 from chatserver.infra.audit import actor_name
 from chatserver.infra.secrets import SecretBox, UnreadableSecretError
 from chatserver.infra.unit_of_work import Recorder
@@ -142,6 +143,7 @@ class DeliveryService:
         targets = await self._deliveries.targets(delivery.client_id, [delivery.target_id])
         target = targets.get(delivery.target_id)
         said = explain(
+            channel=delivery.channel,
             state=delivery.state,
             reason=delivery.reason,
             target_state=target.state if target else None,
@@ -172,6 +174,7 @@ class DeliveryService:
         Raises:
             DeliveryNotFoundError: there is none of the client.
             DeliveryUnsettledError: it is being sent just now.
+            DeliveryNotReplayableError: it had no address or provider, or is in an inbox.
         """
         delivery = await self._must(principal, command)
         done = await self._deliveries.replay(
@@ -182,6 +185,8 @@ class DeliveryService:
             settled=list(TERMINAL),
         )
         if not done and not await self._deliveries.hasten(principal.client_id, delivery.id):
+            if delivery.state in TERMINAL:
+                raise DeliveryNotReplayableError
             raise DeliveryUnsettledError
         self._recorder.audit(
             principal.client_id, principal, "delivery.replay", f"delivery:{delivery.id}"

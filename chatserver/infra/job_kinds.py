@@ -37,6 +37,9 @@ RUN_INBOUND: Final = JobKind(
 )
 REPLAY_EVENTS: Final = JobKind("webhooks.replay", "webhook", max_attempts=20)
 TRIM_DELIVERIES: Final = JobKind("deliveries.trim", "sweep", deadline_s=3600.0)
+# Waits for the client's next quota, if need be for a day.
+SEND_BATCH: Final = JobKind("notifications.batch", "mail", max_attempts=1000)
+WATCH_DELIVERIES: Final = JobKind("deliveries.watch", "sweep")
 # Taken over within 15 s of a kill. How often it is tried is the answer's own affair: `generation`.
 WRITE_ANSWER: Final = JobKind(
     "assistant.answer",
@@ -75,6 +78,8 @@ KINDS: Final = {
         RUN_INBOUND,
         REPLAY_EVENTS,
         TRIM_DELIVERIES,
+        WATCH_DELIVERIES,
+        SEND_BATCH,
         WRITE_ANSWER,
         CONSIDER_ANSWER,
         PROCESS_DOCUMENT,

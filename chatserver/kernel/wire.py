@@ -104,6 +104,10 @@ class Lines(Answer):
         return self._lines
 
 
+class Table(Lines):
+    """Comma-separated values (RFC 4180), written while they are read. REST only."""
+
+
 class EventStream(Lines):
     """Server-sent events, written while they happen. REST only."""
 

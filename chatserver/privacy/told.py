@@ -18,7 +18,8 @@ select id, kind, created_at, last_seen_at from push_device
 where client_id = :client and user_id = :user order by id
 """)
 _NOTIFICATIONS: Final = text("""
-select id, category, title, body, data, created_at, acked_at, read_at from in_app_notification
+select id, category, title, body, data, room_id, message_id, created_at, acked_at, read_at
+from in_app_notification
 where client_id = :client and user_id = :user and id > :after order by id limit :limit
 """)
 # What still waits to be sent finds no address and ends by itself.

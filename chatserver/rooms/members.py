@@ -146,6 +146,8 @@ class MemberService:
             raise RoleMissingError("Mute, favourite and notification level are each member's own.")
         for name, value in private.items():
             setattr(target, name, value)
+        if command.notification_level == "all":
+            room.is_loud = True
         if command.role is not None and command.role != target.role:
             _require_rank(me, command.role, target.role)
             self._recorder.audit(

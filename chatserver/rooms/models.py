@@ -84,6 +84,10 @@ class Room(SQLModel, table=True):
     members_count: int = 0
     # How many bots are members: with any, new messages get an outbox row.
     bots: int = Field(default=0, sa_column=Column(Integer, nullable=False, server_default="0"))
+    # Whether a member may want to be told of all messages: then a new one leaves a notice.
+    is_loud: bool = Field(
+        default=False, sa_column=Column(Boolean, nullable=False, server_default="false")
+    )
     # Seconds that guests and members wait between two messages, and the lowest role that may send.
     slow_mode_s: int = Field(
         default=0, sa_column=Column(Integer, nullable=False, server_default="0")

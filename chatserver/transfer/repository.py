@@ -149,6 +149,10 @@ order by s.seq limit :limit
 """)
 
 
+# Nobody is told of what was said long ago, elsewhere.
+_QUIETLY: Final = text("select set_config('chatserver.importing', 'on', true)")
+
+
 class ImportRepository:
     """What one transaction of an import does, for one client."""
 
@@ -205,6 +209,7 @@ class ImportRepository:
 
     async def messages(self, room_id: UUID, rows: Sequence[dict[str, Any]]) -> None:
         values = self._of(room=room_id, rows=rows)
+        await self._session.execute(_QUIETLY)
         await self._session.execute(_MESSAGES, values)
         await self._session.execute(_MENTIONS, values)
 
@@ -215,6 +220,7 @@ class ImportRepository:
         self, room_id: UUID, *, last_seq: int, msg_no: int, at: object, raised: bool
     ) -> None:
         """Let a room end where its log does now."""
+        await self._session.execute(_QUIETLY)
         await self._session.execute(
             _MOVE,
             self._of(room=room_id, last_seq=last_seq, msg_no=msg_no, at=at, raised=int(raised)),

@@ -20,7 +20,7 @@ from chatserver.kernel.errors import (
     RouteNotFoundError,
 )
 from chatserver.kernel.principal import Principal
-from chatserver.kernel.wire import EventStream, Lines
+from chatserver.kernel.wire import EventStream, Lines, Table
 from chatserver.transport import refusals
 from chatserver.transport.errors import (
     MalformedRequestError,
@@ -47,6 +47,7 @@ QUIET: Final = web.RequestKey("quiet", bool)
 
 PROBLEM: Final = "application/problem+json"
 LINES: Final = "application/x-ndjson"
+TABLE: Final = "text/csv"
 EVENTS: Final = "text/event-stream"
 _OF_STATUS: Final[dict[int, type[DomainError]]] = {
     HTTPStatus.FORBIDDEN: OriginRefusedError,  # only aiohttp-cors says it
@@ -66,6 +67,8 @@ def json_answer(body: bytes, status: int = HTTPStatus.OK) -> web.Response:
 
 def lines_answer(lines: Lines) -> web.Response:
     """Answer one JSON object a line, sent while it is read. A broken one ends without its end."""
+    if isinstance(lines, Table):
+        return web.Response(body=aiter(lines), content_type=TABLE, charset="utf-8")
     return web.Response(body=aiter(lines), content_type=LINES)
 
 

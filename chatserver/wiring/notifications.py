@@ -1,12 +1,17 @@
 """Notifications inside of the application, devices for push, preferences and suppressions."""
 
+import asyncio
 import hashlib
 import hmac
 from typing import Final
 from uuid import UUID
 
+import structlog
+
 from chatserver.infra.cursors import CursorSeal
 from chatserver.infra.unit_of_work import UnitOfWork
+from chatserver.kernel.errors import UnavailableError
+from chatserver.kernel.opening import Open
 from chatserver.notifications.consent.repository import ConsentRepository
 from chatserver.notifications.consent.service import ConsentService, unsubscribe_token
 from chatserver.notifications.devices.repository import DeviceRepository
@@ -15,7 +20,48 @@ from chatserver.notifications.inbox.repository import InboxRepository
 from chatserver.notifications.inbox.service import InboxService, Told
 from chatserver.wiring.core import Core
 
+log = structlog.get_logger()
+
+SETTLE_EVERY_S: Final = 1.0
+MOST_WAITING: Final = 10_000
 _KEY: Final = b"chatserver addresses v1|"
+
+
+class Settler:
+    """Marks notifications as read that were read in their rooms, all people of a second at once.
+
+    What is lost with a process is done when the person lists them, or the room is spoken in again.
+    """
+
+    def __init__(self, open_inbox: Open[InboxService], every_s: float = SETTLE_EVERY_S) -> None:
+        self._open_inbox = open_inbox
+        self._every_s = every_s
+        self._waiting: set[UUID] = set()
+        self._settling: asyncio.Task[None] | None = None
+
+    def has_read(self, user_id: UUID) -> None:
+        if len(self._waiting) < MOST_WAITING:
+            self._waiting.add(user_id)
+        if self._settling is None:
+            self._settling = asyncio.get_running_loop().create_task(self._settle())
+
+    async def stop(self) -> None:
+        if self._settling is not None:
+            self._settling.cancel()
+            await asyncio.gather(self._settling, return_exceptions=True)
+
+    async def _settle(self) -> None:
+        try:
+            while self._waiting:
+                await asyncio.sleep(self._every_s)
+                waiting, self._waiting = sorted(self._waiting), set()
+                try:
+                    async with self._open_inbox() as inbox:
+                        await inbox.settle(users=waiting)
+                except UnavailableError:
+                    log.warning("notifications_unsettled", count=len(waiting))
+        finally:
+            self._settling = None
 
 
 class Notifications:
@@ -28,6 +74,7 @@ class Notifications:
         # Told, in the same transaction, which deliveries a device has received.
         self.acked: Told | None = None
         self.open_inbox = core.open(self.inbox)
+        self.settler = Settler(self.open_inbox)
         self.open_devices = core.open(self._devices)
         self.open_consent = core.open(self.consent)
 

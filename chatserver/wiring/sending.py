@@ -1,15 +1,22 @@
 """How notifications are sent: the request in one commit, then a lane for each channel."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final
 from uuid import UUID
 
+import orjson
+
+from chatserver.deliveries.many import DeliveryExporter, ManyService
 from chatserver.deliveries.models import Claim, Sent
-from chatserver.infra.job_kinds import SEND_NOTIFICATIONS
+from chatserver.deliveries.selection import SelectionRepository
+from chatserver.infra import jobs
+from chatserver.infra.job_kinds import SEND_BATCH, SEND_NOTIFICATIONS
 from chatserver.infra.mail import Outcome
 from chatserver.infra.unit_of_work import UnitOfWork
 from chatserver.kernel.clock import utc_now
 from chatserver.kernel.events import SYSTEM
+from chatserver.notifications.batches.repository import BatchRepository
+from chatserver.notifications.batches.service import BatchService
 from chatserver.notifications.consent.schemas import SuppressionCreate
 from chatserver.notifications.inbox.schemas import SocketContent
 from chatserver.notifications.inbox.service import Item as InboxItem
@@ -20,6 +27,7 @@ from chatserver.notifications.requests.senders import EmailSender, ForwardSender
 from chatserver.notifications.requests.service import Item, NotificationService
 from chatserver.providers.service import place_of_config
 from chatserver.transport.limits import quota_exceeded
+from chatserver.users.repository import UserRepository
 from chatserver.users.service import UserService
 from chatserver.wiring.core import Core
 from chatserver.wiring.notifications import Notifications
@@ -50,6 +58,9 @@ class Sending:
         self.queue = webhooks.queue
         self.lookup = NotificationLookup(core.database)
         self.open_notifications = core.open(self.requests)
+        self.open_batches = core.open(self._batches)
+        self.open_many = core.open(self._many)
+        self.exporter = DeliveryExporter(core.open(lambda work: SelectionRepository(work.session)))
         self.senders: dict[str, EmailSender | ForwardSender | InboxSender] = {
             policies.EMAIL: EmailSender(
                 self.lookup,
@@ -88,6 +99,38 @@ class Sending:
             box=self._core.box,
             recorder=work,
             wake=self.wake,
+        )
+
+    def _batches(self, work: UnitOfWork) -> BatchService:
+        async def later(client_id: UUID, batch_id: UUID) -> None:
+            await jobs.plan(
+                work.session,
+                SEND_BATCH,
+                dedupe=str(batch_id),
+                client_id=client_id,
+                payload=orjson.dumps({"batch_id": str(batch_id)}).decode(),
+            )
+            work.after_commit(lambda: self._core.doorbell.ring([SEND_BATCH.name]))
+
+        async def known(client_id: UUID, names: Collection[str]) -> set[str]:
+            return set(await UserRepository(work.session).ids(client_id, names)) if names else set()
+
+        return BatchService(
+            batches=BatchRepository(work.session),
+            requests=self.requests(work),
+            known=known,
+            box=self._core.box,
+            recorder=work,
+            later=later,
+        )
+
+    def _many(self, work: UnitOfWork) -> ManyService:
+        def wake() -> None:
+            self._webhooks.wake()
+            self.wake()
+
+        return ManyService(
+            selection=SelectionRepository(work.session), recorder=work, clock=utc_now, wake=wake
         )
 
     def wake(self) -> None:

@@ -10,6 +10,7 @@ import orjson
 import structlog
 
 from chatserver.chat.repository import ChatLog
+from chatserver.deliveries.failures import FailureService
 from chatserver.deliveries.models import Claim, Sent
 from chatserver.deliveries.policies import Change
 from chatserver.deliveries.queue import DeliveryQueue
@@ -24,6 +25,8 @@ from chatserver.infra.outbox import OutboxRow
 from chatserver.infra.unit_of_work import UnitOfWork
 from chatserver.kernel.clock import utc_now
 from chatserver.kernel.opening import Open
+from chatserver.providers.events import provider_fact
+from chatserver.providers.repository import ProviderRepository
 from chatserver.webhooks.endpoints.models import CHANNEL
 from chatserver.webhooks.endpoints.planner import EventPlanner
 from chatserver.webhooks.endpoints.replays import Replaying, Replays
@@ -68,6 +71,7 @@ class Webhooks:
         self.open_endpoints = core.open(self.endpoints)
         self.open_replays = core.open(self.replays)
         self.open_deliveries = core.open(self.deliveries)
+        self.open_failures = core.open(lambda work: FailureService(work.session, work))
         self.notes = TargetNotes(core.open(self.targets), CHANNEL)
 
     def endpoints(self, work: UnitOfWork) -> EndpointService:
@@ -150,6 +154,11 @@ class Webhooks:
                 await self.endpoints(work).announce(
                     client_id, target_id, told, state=change.state, reason=change.reason
                 )
+                return
+            # What has no provider is an address of its own, or the inboxes.
+            provider = await ProviderRepository(work.session).find(client_id, target_id)
+            if provider is not None:
+                work.record(provider_fact(told, provider, state=change.state, reason=change.reason))
 
         return TargetService(
             deliveries=DeliveryRepository(work.session),

@@ -52,6 +52,7 @@ KINDS: Final = {
     "secret_id": "source secret",
     "/suppressions/{id}": "suppression",
     "/notifications/{id}": "notification",
+    "/notifications/batches/{id}": "notification batch",
     "event_id": "inbound event",
 }
 # A right body for each operation that takes one, so that only the ids are wrong.
@@ -68,6 +69,7 @@ BODIES: Final[dict[str, dict[str, Any]]] = {
     "endpoint.replay": {"missing": True},
     "delivery.replay": {},
     "notification.cancel": {},
+    "notification.batch_cancel": {},
     "room.update": {"title": "taken over"},
     "room.deactivate": {},
     "room.reactivate": {},
@@ -127,8 +129,12 @@ NAMELESS: Final = {
     *("source.create", "source.list"),
     *("audit.list", "client.usage"),
     *("endpoint.create", "endpoint.list", "ledger.get"),
+    # By filters, of the caller's own: tests/integration/deliveries/test_many.py.
+    *("delivery.list", "delivery.export", "delivery.cancel_many", "delivery.replay_many"),
+    "analytics.get",
     *("source.create", "source.list", "suppression.create", "suppression.list"),
     *("notification.send", "notification.list_sent"),
+    *("notification.batch_create", "notification.batch_list"),
     *("notification.list", "notification.ack", "notification.read", "notification.read_all"),
     *("device.put", "device.list", "device.delete"),
     *("preference.get", "preference.put", "preference.update"),

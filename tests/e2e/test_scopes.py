@@ -19,6 +19,7 @@ from tests.support.scene import Scene
 
 # O operator, M master key, U any user's credential, a scope: a user's credential that has it.
 WHO: dict[str, str] = {
+    "analytics.get": "M",
     "assistant.ask": "assistant:use",
     "assistant.cancel": "assistant:use",
     "assistant.catch_up": "chat:read",
@@ -46,9 +47,13 @@ WHO: dict[str, str] = {
     "client_key.delete": "M",
     "client_key.list": "M",
     "client_key.rotate": "M",
+    "delivery.cancel_many": "M",
     "delivery.explain": "M",
+    "delivery.export": "M",
     "delivery.get": "M",
+    "delivery.list": "M",
     "delivery.replay": "M",
+    "delivery.replay_many": "M",
     "endpoint.create": "M",
     "endpoint.delete": "M",
     "endpoint.deliveries": "M",
@@ -170,6 +175,10 @@ WHO: dict[str, str] = {
     "notification.deliveries": "M",
     "notification.get": "M",
     "notification.list_sent": "M",
+    "notification.batch_cancel": "M",
+    "notification.batch_create": "M",
+    "notification.batch_get": "M",
+    "notification.batch_list": "M",
     "notification.send": "M",
     "notification.list": "notifications:read",
     "notification.read": "notifications:read",

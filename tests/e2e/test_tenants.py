@@ -127,6 +127,15 @@ async def _things_of(
     ).ok()
     address = {"channel": "email", "address": f"a@{canary}.example"}
     suppressed = (await scene.api.post("/suppressions", address)).ok()
+    batch = (
+        await scene.api.post(
+            "/notifications/batches",
+            {
+                "notification": {"channels": {"email": {"subject": canary, "text": canary}}},
+                "lines": f'{{"email": "a@{canary}.example"}}',
+            },
+        )
+    ).ok()
     sent = (
         await scene.api.post(
             "/notifications",
@@ -168,6 +177,7 @@ async def _things_of(
         Ref.NOTIFICATION: await put_in_inbox(admin_url, scene.client["id"], alice.name, canary),
         Ref.SUPPRESSION: suppressed["id"],
         Ref.SENT: sent["id"],
+        Ref.BATCH: batch["id"],
         Ref.NEW_SLUG: "shop-of-hers",
         Ref.SOURCE: source["id"],
         Ref.SOURCE_SECRET: source["secrets"][0]["id"],

@@ -35,6 +35,7 @@ UNKNOWN: Final = {
     "session": UNKNOWN_ID,
     "answer": UNKNOWN_ID,
     "notification": UNKNOWN_ID,
+    "notification batch": UNKNOWN_ID,
 }
 
 
@@ -108,6 +109,17 @@ class House:
                     {
                         "recipients": [{"email": f"a@{self.canary}.example"}],
                         "channels": {"email": {"subject": self.canary, "text": "x"}},
+                    },
+                )
+            ).ok()["id"],
+            "notification batch": (
+                await scene.api.post(
+                    "/notifications/batches",
+                    {
+                        "notification": {
+                            "channels": {"email": {"subject": self.canary, "text": "x"}}
+                        },
+                        "lines": f'{{"email": "a@{self.canary}.example"}}',
                     },
                 )
             ).ok()["id"],

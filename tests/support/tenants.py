@@ -63,6 +63,7 @@ class Ref(StrEnum):
     INBOUND_EVENT = "inbound event"
     NOTIFICATION = "inbox item"
     SENT = "notification"
+    BATCH = "notification batch"
     SUPPRESSION = "suppression"
     BOT = "bot"
     DOCUMENT = "document"
@@ -112,7 +113,12 @@ PROBES: Final[dict[str, Payload]] = {
     "client_key.delete": {"id": R.MASTER_KEY},
     "client_key.list": {},
     "client_key.rotate": {"id": R.MASTER_KEY},
+    "analytics.get": {},
+    "delivery.cancel_many": {"channel": "sms"},
     "delivery.explain": {"id": R.DELIVERY},
+    "delivery.export": {"channel": "sms"},
+    "delivery.list": {"channel": "sms"},
+    "delivery.replay_many": {"channel": "sms"},
     "delivery.get": {"id": R.DELIVERY},
     "delivery.replay": {"id": R.DELIVERY},
     "endpoint.create": ENDPOINT,
@@ -190,6 +196,13 @@ PROBES: Final[dict[str, Payload]] = {
     "notification.deliveries": {"id": R.SENT},
     "notification.get": {"id": R.SENT},
     "notification.list_sent": {},
+    "notification.batch_cancel": {"id": R.BATCH},
+    "notification.batch_create": {
+        "notification": {"channels": {"email": MAIL}},
+        "lines": '{"email": "a@example.net"}',
+    },
+    "notification.batch_get": {"id": R.BATCH},
+    "notification.batch_list": {},
     "notification.send": {
         "recipients": [{"user_id": R.PERSON}],
         "channels": {"socket": {"title": "x"}},
@@ -386,6 +399,7 @@ class Party:
             R.ASKED_SESSION: self._asked_session,
             R.ANSWER: self._answer,
             R.SENT: self._sent,
+            R.BATCH: self._batch,
         }
         self._last_room = ""
         self._last_endpoint = ""
@@ -560,6 +574,11 @@ class Party:
     async def _sent(self) -> str:
         body = {"recipients": [{"email": "a@x.example"}], "channels": {"email": MAIL}}
         made: str = (await self.master.post("/notifications", body)).ok()["id"]
+        return made
+
+    async def _batch(self) -> str:
+        body = PROBES["notification.batch_create"]
+        made: str = (await self.master.post("/notifications/batches", body)).ok()["id"]
         return made
 
     async def _suppression(self) -> str:

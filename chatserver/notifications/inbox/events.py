@@ -9,14 +9,17 @@ from uuid import UUID
 
 from chatserver.kernel.clock import rfc3339
 from chatserver.kernel.events import SYSTEM, Fact
-from chatserver.kernel.wire import Answer, Id, Timestamp
+from chatserver.kernel.wire import Answer, Id, Timestamp, left_out
 from chatserver.notifications.inbox.schemas import NotificationOut
 
 INBOX_FACTS = frozenset({"notification.created", "notification.read", "notification.unread"})
 
 
 class CreatedData(Answer):
+    """`replaces`: the one that this stands for from now on; take that away."""
+
     notification: NotificationOut
+    replaces: Id | None = left_out()
 
 
 class ReadData(Answer):
@@ -33,8 +36,12 @@ class UnreadData(Answer):
     unread: int
 
 
-def created(client_id: UUID, user_id: UUID, notification: NotificationOut) -> Fact:
-    data = {"notification": notification.model_dump(mode="json")}
+def created(
+    client_id: UUID, user_id: UUID, notification: NotificationOut, *, replaces: UUID | None = None
+) -> Fact:
+    data: dict[str, Any] = {"notification": notification.model_dump(mode="json")}
+    if replaces is not None:
+        data["replaces"] = str(replaces)
     return _fact("notification.created", client_id, user_id, data)
 
 

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ForeignKeyConstraint, Index, UniqueConstraint, text
+from sqlalchemy import BigInteger, Column, ForeignKeyConstraint, Index, UniqueConstraint, text
 from sqlmodel import Field, SQLModel
 
 from chatserver.kernel.tables import json_column, time_column, uuid_column
@@ -27,6 +27,21 @@ class InAppNotification(SQLModel, table=True):
             postgresql_where=text("read_at is null"),
         ),
         Index("ix_in_app_notification_created_at", "created_at"),
+        # Of what is said in a room one is unread at a time.
+        Index(
+            "uq_in_app_notification_room",
+            "room_id",
+            "user_id",
+            unique=True,
+            postgresql_where=text("room_id is not null and read_at is null"),
+        ),
+        Index(
+            "ix_in_app_notification_user_id_room_id",
+            "user_id",
+            "room_id",
+            "upto_seq",
+            postgresql_where=text("room_id is not null"),
+        ),
     )
 
     id: UUID = Field(sa_column=uuid_column(primary_key=True))
@@ -37,6 +52,10 @@ class InAppNotification(SQLModel, table=True):
     title: str = Field(max_length=256)
     body: str | None = None
     data: dict[str, Any] = Field(default_factory=dict, sa_column=json_column())
+    # Of messages: the room, the newest of them, and its place. What they say is read from there.
+    room_id: UUID | None = Field(default=None, sa_column=uuid_column(nullable=True))
+    message_id: UUID | None = Field(default=None, sa_column=uuid_column(nullable=True))
+    upto_seq: int | None = Field(default=None, sa_column=Column(BigInteger, nullable=True))
     created_at: datetime = Field(default=None, sa_column=time_column(default_now=True))
     # When a device said that it has it, and when the person looked.
     acked_at: datetime | None = Field(default=None, sa_column=time_column(nullable=True))

@@ -11,6 +11,7 @@ from sqlalchemy import (
     LargeBinary,
     SmallInteger,
     UniqueConstraint,
+    text,
 )
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql import UUID as PG_UUID
@@ -26,6 +27,9 @@ class Notification(SQLModel, table=True):
     __table_args__ = (
         ForeignKeyConstraint(["client_id"], ["client.id"], ondelete="CASCADE"),
         UniqueConstraint("client_id", "id"),
+        Index(
+            "ix_notification_batch_id", "batch_id", postgresql_where=text("batch_id is not null")
+        ),
     )
 
     id: UUID = Field(sa_column=uuid_column(primary_key=True))
@@ -36,6 +40,8 @@ class Notification(SQLModel, table=True):
     details: dict[str, Any] = Field(default_factory=dict, sa_column=json_column())
     scheduled_at: datetime | None = Field(default=None, sa_column=time_column(nullable=True))
     expires_at: datetime = Field(sa_column=time_column())
+    # The file that it came with, if it was one of many.
+    batch_id: UUID | None = Field(default=None, sa_column=uuid_column(nullable=True))
     cancelled_at: datetime | None = Field(default=None, sa_column=time_column(nullable=True))
     created_at: datetime = Field(default=None, sa_column=time_column(default_now=True))
 

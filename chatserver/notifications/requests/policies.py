@@ -9,6 +9,7 @@ from uuid import UUID, uuid5
 
 from chatserver.deliveries.models import Claim, Sent
 from chatserver.deliveries.policies import LONGEST_RETRY_AFTER, Verdict, jittered
+from chatserver.kernel.errors import PayloadInvalidError
 from chatserver.kernel.ids import uuid7
 from chatserver.kernel.principal import NOBODY
 from chatserver.notifications.requests.schemas import (
@@ -140,6 +141,31 @@ def _draft(
     else:
         draft.state, draft.reason = "failed", "no_provider"
     return draft
+
+
+def let_wait(drafts: Sequence[Draft], instead_of: UUID) -> None:
+    """Let deliveries go out only if what stands in somebody's inbox is not read by then."""
+    for draft in drafts:
+        if not draft.is_settled:
+            draft.unless, draft.instead_of = "read", instead_of
+
+
+def deadline(command: SendNotification, now: datetime) -> datetime:
+    """Give when a request's deliveries are of no use any more.
+
+    Raises:
+        PayloadInvalidError: the times don't fit.
+    """
+    starts_at = max(now, command.scheduled_at or now)
+    if starts_at > now + LONGEST_WAIT:
+        raise PayloadInvalidError.of("scheduled_at", "must be within a year")
+    if command.expires_at is None:
+        return starts_at + LIFETIMES[command.priority]
+    if command.expires_at <= starts_at:
+        raise PayloadInvalidError.of("expires_at", "must be later than now and scheduled_at")
+    if command.expires_at > starts_at + LONGEST_LIFE:
+        raise PayloadInvalidError.of("expires_at", "must be within 30 days of its start")
+    return command.expires_at
 
 
 def own_target(client_id: UUID, name: str) -> UUID:

@@ -59,7 +59,8 @@ select d.id, n.category, n.priority, nd.person, nd.address, nd.notification_id, 
   case nd.unless
     when 'accepted' then f.state in ('accepted', 'delivered')
     when 'delivered' then f.state = 'delivered'
-    when 'read' then i.read_at is not null
+    when 'read' then i.read_at is not null or exists (select from member m
+      where m.room_id = i.room_id and m.user_id = i.user_id and m.read_seq >= i.upto_seq)
     else false end as is_met
 from unnest($1::uuid[]) with ordinality as given(id, place)
 join delivery d on d.id = given.id

@@ -11,7 +11,6 @@ import orjson
 from chatserver.deliveries.service import DeliveryService
 from chatserver.infra.secrets import SecretBox
 from chatserver.infra.unit_of_work import Recorder
-from chatserver.kernel.errors import PayloadInvalidError
 from chatserver.kernel.ids import uuid7
 from chatserver.kernel.paging import Page
 from chatserver.kernel.principal import Principal
@@ -109,8 +108,16 @@ class NotificationService:
         self._recorder = recorder
         self._wake = wake
 
-    async def send(self, principal: Principal, command: SendNotification) -> SentNotification:
+    async def send(
+        self,
+        principal: Principal,
+        command: SendNotification,
+        *,
+        unless_read: UUID | None = None,
+    ) -> SentNotification:
         """Promise a notification's deliveries; what can't be is told with the answer.
+
+        `unless_read`: a delivery into an inbox; who has read it by then needs nothing more.
 
         Raises:
             PayloadInvalidError: the times don't fit.
@@ -119,7 +126,7 @@ class NotificationService:
         """
         client_id = principal.client_id
         now = await self._notifications.now()
-        expires_at = _deadline(command, now)
+        expires_at = policies.deadline(command, now)
         drafts = policies.plan(
             command,
             client_id=client_id,
@@ -127,6 +134,8 @@ class NotificationService:
             routes=await self._notifications.routes(client_id),
         )
         await self._bar(command, client_id, drafts)
+        if unless_read is not None:
+            policies.let_wait(drafts, unless_read)
         notification = Notification(
             id=uuid7(),
             client_id=client_id,
@@ -164,6 +173,10 @@ class NotificationService:
         await self._keep(notification, drafts, said)
         self._recorder.after_commit(self._wake)
         return _sent(notification, drafts, limits)
+
+    async def after(self, seconds: float) -> datetime:
+        """Tell PostgreSQL's time in so many seconds."""
+        return await self._notifications.now() + timedelta(seconds=seconds)
 
     async def get(self, principal: Principal, command: NotificationRef) -> NotificationOut:
         """Show a notification and how many of its deliveries stand how.
@@ -356,19 +369,6 @@ class NotificationService:
 
 
 _ADDRESSES = {policies.EMAIL: "email", policies.FORWARD: "url", "sms": "phone"}
-
-
-def _deadline(command: SendNotification, now: datetime) -> datetime:
-    starts_at = max(now, command.scheduled_at or now)
-    if starts_at > now + policies.LONGEST_WAIT:
-        raise PayloadInvalidError.of("scheduled_at", "must be within a year")
-    if command.expires_at is None:
-        return starts_at + policies.LIFETIMES[command.priority]
-    if command.expires_at <= starts_at:
-        raise PayloadInvalidError.of("expires_at", "must be later than now and scheduled_at")
-    if command.expires_at > starts_at + policies.LONGEST_LIFE:
-        raise PayloadInvalidError.of("expires_at", "must be within 30 days of its start")
-    return command.expires_at
 
 
 def _sent(

@@ -3,11 +3,14 @@
 from typing import Final
 
 from chatserver.deliveries.errors import DeliveryCursorInvalidError, DeliveryUnsettledError
+from chatserver.deliveries.events import DELIVERY_FAILED, FailedData
 from chatserver.deliveries.schemas import DeliveryPage
 from chatserver.kernel.opening import Open
 from chatserver.kernel.paging import Page
 from chatserver.kernel.principal import Principal
 from chatserver.kernel.wire import Empty
+from chatserver.providers.events import SUMMARIES as PROVIDER_FACTS
+from chatserver.providers.events import ProviderData
 from chatserver.transport.registry import MASTER, FactSpec, Route, operation
 from chatserver.webhooks.endpoints.errors import (
     EndpointDisabledError,
@@ -48,10 +51,23 @@ _SUMMARIES: Final = {
     "endpoint.disabling": "A webhook endpoint failed for four days; in one more it is disabled.",
     "endpoint.disabled": "A webhook endpoint was disabled: nothing is sent there any more.",
 }
-FACTS: Final = tuple(
+FACTS: Final = (
     # No namespace: applications hear of it at another endpoint.
-    FactSpec(name, (), EndpointData, sequenced=False, summary=_SUMMARIES[name])
-    for name in ENDPOINT_FACTS
+    *(
+        FactSpec(name, (), EndpointData, sequenced=False, summary=_SUMMARIES[name])
+        for name in ENDPOINT_FACTS
+    ),
+    *(
+        FactSpec(name, (), ProviderData, sequenced=False, summary=summary)
+        for name, summary in PROVIDER_FACTS.items()
+    ),
+    FactSpec(
+        DELIVERY_FAILED,
+        (),
+        FailedData,
+        sequenced=False,
+        summary="Notifications were lost: all of some minutes at once.",
+    ),
 )
 
 

@@ -4,9 +4,11 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from pydantic import AfterValidator, AwareDatetime, Field, StringConstraints, model_validator
 
+from chatserver.deliveries.events import DELIVERY_FAILED
 from chatserver.deliveries.schemas import State
 from chatserver.kernel.paging import PageRequest
 from chatserver.kernel.wire import Answer, Id, Request, Timestamp, left_out
+from chatserver.providers.events import SUMMARIES as PROVIDER_FACTS
 from chatserver.rooms.schemas import RoomType
 
 LONGEST_OVERLAP_S: Final = 7 * 86_400
@@ -38,6 +40,8 @@ FACT_TYPES: Final = frozenset(
         "member.left",
         "member.updated",
         *ENDPOINT_FACTS,
+        *PROVIDER_FACTS,
+        DELIVERY_FAILED,
     }
 )
 

@@ -53,6 +53,10 @@ class Api:
             return answer.status, await answer.json(content_type=None)
 
 
+async def nothing_waits(_: Principal) -> dict[str, Any]:
+    return {}
+
+
 @pytest.fixture
 async def operator(house: KeyHouse, database: Address) -> AsyncIterator[Api]:
     registry = Registry(
@@ -61,7 +65,7 @@ async def operator(house: KeyHouse, database: Address) -> AsyncIterator[Api]:
     registry.add(ClientsHttp(house.open_clients), routes=CLIENT_ROUTES)
     registry.add(ClientKeysHttp(house.open_master_keys), routes=MASTER_KEY_ROUTES)
     registry.add(UsersHttp(house.open_users), routes=USER_ROUTES)
-    registry.add(ApiKeysHttp(house.open_keys), routes=KEY_ROUTES)
+    registry.add(ApiKeysHttp(house.open_keys, nothing_waits), routes=KEY_ROUTES)
 
     async def identify(token: str | None, sender: Sender) -> Principal:
         return await house.identifier.identify(token, door="rest")

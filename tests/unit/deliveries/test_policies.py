@@ -13,7 +13,6 @@ from chatserver.deliveries.policies import (
     Verdict,
     after_failure,
     after_success,
-    explain,
     judge,
 )
 
@@ -190,49 +189,3 @@ class TestHealth:
                 Health(state=state), bad, is_probe=True, is_flapping=True, spread=0.5
             )
             assert (change.state, change.told) == (state, ())
-
-
-@pytest.mark.parametrize(
-    ("state", "reason", "target", "attempts", "part", "fault"),
-    [
-        ("queued", None, "active", [], "first try", None),
-        ("queued", None, "paused", [], "left in peace", "receiver"),
-        ("sending", None, "active", [], "just now", None),
-        ("delivered", None, "active", [("accepted", None, 200)], "after 1 try.", None),
-        (
-            "retry_wait",
-            "status_500",
-            "active",
-            [("retryable", "status_500", 500)],
-            "answered 500",
-            "receiver",
-        ),
-        ("retry_wait", "t", "active", [("retryable", "timeout", None)], "in time", "receiver"),
-        (
-            *("retry_wait", "interrupted", "active"),
-            *([("unknown", "interrupted", None)], "our worker", "ours"),
-        ),
-        (
-            "failed",
-            "exhausted",
-            "active",
-            [("retryable", "redirect", 301)],
-            "redirect",
-            "receiver",
-        ),
-        ("failed", "target_disabled", "disabled", [], "disabled", "receiver"),
-        ("cancelled", "target_deleted", "deleted", [], "cancelled", None),
-        ("expired", "deadline", "paused", [], "time was up", None),
-    ],
-)
-def test_every_state_has_its_sentence(
-    state: str,
-    reason: str | None,
-    target: str,
-    attempts: list[tuple[str, str | None, int | None]],
-    part: str,
-    fault: str | None,
-) -> None:
-    said = explain(state=state, reason=reason, target_state=target, attempts=attempts)
-    assert part in said.sentence
-    assert said.fault == fault

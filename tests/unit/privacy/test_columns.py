@@ -18,6 +18,9 @@ OF_NOBODY = {
     "delivery",
     "delivery_day",
     "delivery_target",
+    "delivery_failure_told",
+    # Rooms, for some seconds.
+    "message_notice",
     "job",
     "moderation_rule",
     "webhook_endpoint",
@@ -104,8 +107,14 @@ KEPT = {
     "notification": {
         # What the application called it, for all of its recipients.
         *("id", "client_id", "category", "priority", "details", "scheduled_at", "expires_at"),
-        *("cancelled_at", "created_at"),
+        *("cancelled_at", "created_at", "batch_id"),
     },
+    # Sealed, for all of the recipients, and gone when they are told; who is unknown by then is not.
+    "notification_batch": {
+        *("id", "client_id", "state", "recipients", "done", "skipped", "error", "sealed"),
+        *("created_at", "ended_at"),
+    },
+    "notification_batch_part": {"batch_id", "no", "client_id", "sealed"},
     # Sealed, for all of the recipients, and gone a day after the last may be sent.
     "notification_content": {"notification_id", "channel", "client_id", "sealed", "purge_at"},
     "notification_delivery": {
@@ -120,6 +129,7 @@ KEPT = {
     "room": {
         *("id", "client_id", "type", "title", "external_id", "history", "details", "is_active"),
         *("epoch", "last_seq", "min_seq", "msg_no", "members_count", "last_activity_at", "bots"),
+        "is_loud",
         # `pair` names server ids, and is gone with a seat.
         *("slow_mode_s", "post_role", "archived_at", "pair"),
         *("last_event_at", "deactivation_check_at", "deactivates_at", "deactivated_at"),
