@@ -41,6 +41,7 @@ from chatserver.wiring.providers import Providers
 from chatserver.wiring.search import SearchParts
 from chatserver.wiring.sending import Sending
 from chatserver.wiring.sources import Forwarder, Notifier, Sources
+from chatserver.wiring.tracing import OnwardLook
 from chatserver.wiring.webhooks import Webhooks
 
 
@@ -106,6 +107,7 @@ class Container(Core):
             notifications=self.notifications,
             people=self._users,
         )
+        self.traces.onward = OnwardLook(self.open(lambda work: work))
         self.sources = Sources(
             self,
             rooms=self._rooms,

@@ -3,7 +3,7 @@
 import asyncio
 import re
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Final
 
 import asyncpg
@@ -26,6 +26,7 @@ from chatserver.wiring.documents import embedding_choice
 from chatserver.wiring.files import open_store
 
 CONNECT_S: Final = 5.0
+CLUSTER: Final = ", a server of a Cluster"
 # The first version of each branch in which CVE-2025-49844 and its neighbours are mended.
 _MENDED: Final = {
     "redis": ((6, 2, 20), (7, 2, 11), (7, 4, 6), (8, 0, 4), (8, 2, 2)),
@@ -204,7 +205,11 @@ async def _redis(settings: Settings) -> list[Finding]:
 
 
 async def _queue(settings: Settings) -> list[Finding]:
-    return [await _ping("queue", settings.queue_url, "QUEUE_REDIS_URL or REDIS_URL")]
+    found = await _ping("queue", settings.queue_url, "QUEUE_REDIS_URL or REDIS_URL")
+    if found.detail.endswith(CLUSTER):
+        mend = "Let QUEUE_REDIS_URL name a Redis of its own: doorbells don't work in a Cluster."
+        found = replace(found, ok=False, mend=mend)
+    return [found]
 
 
 async def _storage(settings: Settings) -> list[Finding]:
@@ -228,14 +233,15 @@ async def _storage(settings: Settings) -> list[Finding]:
 async def _ping(part: str, url: str, name: str) -> Finding:
     client = redis.asyncio.from_url(url, socket_connect_timeout=CONNECT_S, socket_timeout=CONNECT_S)
     try:
-        info = await client.info("server")
+        info = await client.info()
     except (OSError, redis.exceptions.RedisError) as error:
         mend = f"Start Redis or check {name}; without it the server works, slower."
         return Finding(part, ok=False, detail=f"can't connect ({type(error).__name__})", mend=mend)
     finally:
         await client.aclose()
     version = info.get("valkey_version") or info.get("redis_version")
-    return Finding(part, ok=True, detail=f"version {version}")
+    kind = CLUSTER if info.get("cluster_enabled") else ""
+    return Finding(part, ok=True, detail=f"version {version}{kind}")
 
 
 def is_patched(product: str, version: str) -> bool:
