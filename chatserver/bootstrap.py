@@ -43,6 +43,7 @@ from chatserver.wiring.search import SearchParts
 from chatserver.wiring.sending import Sending
 from chatserver.wiring.sources import Forwarder, Notifier, Sources
 from chatserver.wiring.standing import Waiting
+from chatserver.wiring.tracing import OnwardLook
 from chatserver.wiring.webhooks import Webhooks
 
 
@@ -111,6 +112,7 @@ class Container(Core):
         self.absences = Absences(self, notifications=self.notifications, sending=self.sending)
         self.waiting = Waiting(self.reads, self.notifications.open_inbox)
         self.reads.has_read = self.notifications.settler.has_read
+        self.traces.onward = OnwardLook(self.open(lambda work: work))
         self.sources = Sources(
             self,
             rooms=self._rooms,

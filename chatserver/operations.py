@@ -23,6 +23,7 @@ from chatserver.assistant.sessions.http import SessionsHttp
 from chatserver.assistant.training.http import ROUTES as TRAINING_ROUTES
 from chatserver.assistant.training.http import TrainingHttp
 from chatserver.bootstrap import Container
+from chatserver.chat.http import COMMANDS as CHAT_READS
 from chatserver.chat.http import ROUTES as CHAT_ROUTES
 from chatserver.chat.http import ChatHttp
 from chatserver.chat.sockets import FACTS as CHAT_FACTS
@@ -64,6 +65,7 @@ from chatserver.privacy.http import HoldsHttp, PrivacyHttp
 from chatserver.providers.http import ROUTES as PROVIDER_ROUTES
 from chatserver.providers.http import ProvidersHttp
 from chatserver.realtime.running import Running
+from chatserver.rooms.http import COMMANDS as MEMBER_COMMANDS
 from chatserver.rooms.http import ROUTES as ROOM_ROUTES
 from chatserver.rooms.http import RoomsHttp
 from chatserver.rooms.sockets import FACTS as ROOM_FACTS
@@ -119,7 +121,10 @@ def build_registry(container: Container | None = None, current: Running | None =
     registry.add(RoomCommands(parts.open_rooms, parts.open_members), namespaces=(ROOMS,))
     registry.add(SanctionCommands(parts.open_sanctions), namespaces=(ROOMS,))
     registry.add(
-        RoomsHttp(parts.open_rooms, parts.open_members, parts.open_sanctions), routes=ROOM_ROUTES
+        RoomsHttp(parts.open_rooms, parts.open_members, parts.open_sanctions),
+        namespaces=(ROOMS,),
+        commands=MEMBER_COMMANDS,
+        routes=ROOM_ROUTES,
     )
     registry.add(
         WatchCommands(parts.open_rooms, current or parts.current), namespaces=(ROOMS, CHAT)
@@ -141,6 +146,8 @@ def build_registry(container: Container | None = None, current: Running | None =
             parts.traces,
             current or parts.current,
         ),
+        namespaces=(CHAT,),
+        commands=CHAT_READS,
         routes=CHAT_ROUTES,
     )
     registry.add(SearchCommands(parts.search.service), namespaces=(CHAT,), routes=SEARCH_ROUTES)

@@ -23,6 +23,8 @@ class Limits(BaseModel):
     requests_burst: int = 1000
     joins_per_s: float = 10
     joins_burst: int = 200
+    reads_per_s: float = 3
+    reads_burst: int = 60
     connects_per_s: float = 5
     connects_burst: int = 100
     client_messages_per_s: float = 2_000

@@ -1,5 +1,6 @@
 """REST for messages: routes to the commands, and what only REST has."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, Protocol
 from uuid import UUID
 
@@ -28,10 +29,9 @@ from chatserver.chat.schemas import (
     Sent,
     Snapshot,
     Thread,
-    Trace,
 )
 from chatserver.chat.service import ChatService
-from chatserver.chat.traces import TraceService
+from chatserver.chat.traces import Trace, TraceService
 from chatserver.clients.schemas import Nothing
 from chatserver.kernel.opening import Open
 from chatserver.kernel.principal import Principal, Scope
@@ -45,6 +45,10 @@ class Nodes(Protocol):
 
     async def delivered(self, room_id: UUID, seq: int) -> list[dict[str, Any]]:
         """Tell which of them showed a message."""
+        ...
+
+    async def present(self, users: Sequence[UUID]) -> Mapping[UUID, dict[str, Any]]:
+        """Tell how people are; nothing while nobody can tell."""
         ...
 
 
@@ -138,8 +142,9 @@ class ChatHttp:
 
         Its author, moderators and the application may. `nodes` lists those that have people of the
         room connected and answered within 0.4 s; what a node showed is remembered for a while.
+        The application also sees what became of webhooks and notifications.
         """
-        return await self._traces.of(principal, request, self._nodes.delivered)
+        return await self._traces.of(principal, request, self._nodes.delivered, self._nodes.present)
 
     @operation("read.summary", Nothing, ReadSummary, scope=Scope.CHAT_READ, callers=USER)
     async def summary(self, principal: Principal, _: Nothing) -> ReadSummary:
@@ -163,6 +168,18 @@ class ChatHttp:
         return await self._catch_up.snapshot(principal, request)
 
 
+# What a device may ask on its socket as well. A snapshot is not: it may be larger than a socket
+# takes at once.
+COMMANDS: Final = frozenset(
+    {
+        "message.get",
+        "message.thread",
+        "message.edits",
+        "message.trace",
+        "reaction.list",
+        "read.summary",
+    }
+)
 _ROOM = "/rooms/{room_id}"
 _MESSAGE = "/messages/{message_id}"
 ROUTES: Final = (

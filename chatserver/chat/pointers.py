@@ -106,6 +106,19 @@ select (select count(*) from member m where m.room_id = $1 and m.read_seq >= $2)
 """
 
 
+_NOT_READERS: Final = """
+select m.user_id, u.external_id, m.is_muted, m.notification_level
+from member m join app_user u on u.id = m.user_id
+where m.room_id = $1 and m.read_seq < $2 and m.min_seq <= $2 order by u.external_id limit $3
+"""
+# What is still to be planned of a fact stands in the outbox.
+_FACT: Final = """
+select e.id, e.created_at, e.actor_type, e.actor_id, o.attempts, o.due_at, o.error, o.set_aside_at
+from room_event e left join outbox o on o.client_id = e.client_id and o.fact_id = e.id
+where e.room_id = $1 and e.seq = $2 order by o.id limit 1
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Seen:
     """Where a member's pointer is after a command, and what that leaves unread."""
@@ -159,16 +172,13 @@ class PointerRepository:
         [row] = await self._fetch(_READERS, room_id, seq, limit)
         return row[1], row[0]
 
-    async def fact(self, room_id: UUID, seq: int) -> asyncpg.Record:
-        """Read a row of the log as it is, and whether later reactions still wait for it."""
-        rows = await self._fetch(
-            "select e.id, e.created_at, exists (select from outbox o"
-            " where o.client_id = e.client_id and o.fact_id = e.id) as waits"
-            " from room_event e where e.room_id = $1 and e.seq = $2",
-            room_id,
-            seq,
-        )
-        return rows[0]
+    async def not_readers(self, room_id: UUID, seq: int, *, limit: int) -> list[dict[str, Any]]:
+        """Read members who may read up to a seq and have not, by name."""
+        return [dict(row) for row in await self._fetch(_NOT_READERS, room_id, seq, limit)]
+
+    async def fact(self, room_id: UUID, seq: int) -> dict[str, Any]:
+        """Read a row of the log as it is, and what still waits to follow from it."""
+        return dict((await self._fetch(_FACT, room_id, seq))[0])
 
     async def of_rooms(
         self,

@@ -38,6 +38,9 @@ class Screen(Protocol):
         ...
 
 
+# What a page of messages may come to: the answer itself must not be what cuts a socket.
+PAGE_BYTES: Final = 256 * 1024
+MESSAGE_BYTES: Final = 800
 METADATA_BYTES: Final = 16 * 1024
 ATTACHMENTS_BYTES: Final = 32 * 1024
 
@@ -62,6 +65,19 @@ def check_size(command: SendMessage | EditMessage, *, characters: int, octets: i
     attachments = command.attachments if isinstance(command, SendMessage) else None
     if attachments and len(orjson.dumps(attachments)) > ATTACHMENTS_BYTES:
         raise PayloadInvalidError.of("attachments", f"has more than {ATTACHMENTS_BYTES} bytes")
+
+
+def fitting(messages: Sequence[dict[str, Any]]) -> int:
+    """Tell how many of these go into one answer; one that is too large goes alone."""
+    size = 0
+    for count, message in enumerate(messages):
+        size += MESSAGE_BYTES + len(message["content"].encode())
+        for name in ("partial_content", "context", "attachments", "metadata", "mentions"):
+            if message.get(name):
+                size += len(orjson.dumps(message[name], default=str))
+        if size > PAGE_BYTES and count:
+            return count
+    return len(messages)
 
 
 def body_hash(command: SendMessage) -> bytes:

@@ -312,30 +312,6 @@ class TypingStarted(Answer):
     throttled: bool
 
 
-class NodeTrace(Answer):
-    """What one node did. `head`: how far it has shown the room; null: nobody of it is there."""
-
-    node: str
-    head: int | None
-    shown_at: Timestamp | None
-    sockets: int | None
-
-
-class Trace(Answer):
-    """How far a message came. `read_by` names up to 100 who have read it; the sender, too."""
-
-    message_id: Id
-    room_id: Id
-    seq: int
-    committed_at: Timestamp
-    fact_id: Id
-    waits_for_reactions: bool
-    members_count: int
-    nodes: list[NodeTrace]
-    read_count: int
-    read_by: list[str]
-
-
 class Events(Answer):
     """Facts of a room's log, in order. `complete`: there are no more up to `last_seq`."""
 

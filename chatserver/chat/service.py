@@ -258,6 +258,10 @@ class ChatService:
         has_more = len(found) > command.limit
         if has_more:
             found = found[: command.limit] if forward else found[1:]
+        fitting = policies.fitting(found if forward else found[::-1])
+        if fitting < len(found):
+            has_more = True
+            found = found[:fitting] if forward else found[-fitting:]
         return Messages.model_construct(
             items=await self._shown(principal, found), has_more=has_more
         )

@@ -23,6 +23,7 @@ STREAM = Path("-")
 def export(
     client: Client,
     file: Annotated[Path, typer.Argument(help="Where to write; - for standard output.")] = STREAM,
+    files: Annotated[bool, typer.Option("--files", help="Add the contents of files.")] = False,
     json: Json = False,
 ) -> None:
     """Write a client's users, rooms, members and messages as NDJSON."""
@@ -30,7 +31,7 @@ def export(
     async def work(container: Container) -> dict[str, Any]:
         async with container.open_clients() as clients:
             found = await clients.find(client)
-        exported = open_export(container, found.id)
+        exported = open_export(container, found.id, files=container.files if files else None)
         lines = 0
         with _target(file) as out, _bar() as progress:
             shown = progress("facts", await exported.total())
@@ -62,7 +63,7 @@ def import_(
     async def work(container: Container) -> dict[str, Any]:
         async with container.open_clients() as clients:
             found = await clients.find(client)
-        taken = open_import(container, found.id)
+        taken = open_import(container, found.id, files=container.files)
         with Staging() as staging, _bar() as progress:
             with _source(file) as given:
                 size = None if file == STREAM else file.stat().st_size

@@ -91,6 +91,8 @@ class Limits(Request):
     requests_burst: Rate | None = None
     joins_per_s: Rate | None = None
     joins_burst: Rate | None = None
+    reads_per_s: Rate | None = None
+    reads_burst: Rate | None = None
     connects_per_s: Rate | None = None
     connects_burst: Rate | None = None
     connections_per_user: Rate | None = None
@@ -168,6 +170,17 @@ Claim: TypeAlias = Annotated[str, Field(min_length=1, max_length=64)]
 Algorithm: TypeAlias = Literal["RS256", "ES256", "EdDSA"]
 
 
+def _at_most_bytes(most: int) -> AfterValidator:
+    # Both are in one row of an index, which has no room for 768 characters of four bytes each.
+    def check(text: str) -> str:
+        if len(text.encode()) > most:
+            msg = f"must have at most {most} bytes"
+            raise ValueError(msg)
+        return text
+
+    return AfterValidator(check)
+
+
 def _algorithms(names: list[Algorithm]) -> list[Algorithm]:
     return list(dict.fromkeys(names))
 
@@ -175,10 +188,10 @@ def _algorithms(names: list[Algorithm]) -> list[Algorithm]:
 class JwtIssuerIn(Request):
     """Who may sign tokens for the client's users. Give the public key as `pem` or by `jwks_url`."""
 
-    issuer: Annotated[str, Field(min_length=1, max_length=512)] = Field(
+    issuer: Annotated[str, Field(min_length=1, max_length=512), _at_most_bytes(1536)] = Field(
         description="What `iss` must be."
     )
-    audience: Annotated[str, Field(min_length=1, max_length=256)] = Field(
+    audience: Annotated[str, Field(min_length=1, max_length=256), _at_most_bytes(1024)] = Field(
         description="What `aud` must be, or contain."
     )
     algorithms: Annotated[list[Algorithm], Field(min_length=1), AfterValidator(_algorithms)] = [

@@ -10,6 +10,7 @@ from sqlalchemy import RowMapping, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from chatserver.files.models import StoredFile
+from chatserver.files.policies import key_of
 
 _FILE: Final = """
   f.id, f.client_id, f.uploader_id, u.external_id as uploader, f.name, f.content_type, f.size,
@@ -34,6 +35,16 @@ select {_FILE} from file f left join app_user u on u.id = f.uploader_id
 where f.client_id = :client and f.id = :id
   and (cast(:user as uuid) is null or f.uploader_id = :user)
 """)  # noqa: S608 - constants of this file
+# One that failed, or was never uploaded, may be given again.
+_RESTORE: Final = text("""
+insert into file as f (id, client_id, uploader_id, name, content_type, size, sha256, state,
+  has_thumbnail, expires_at, created_at)
+values (:id, :client_id, :uploader_id, :name, :content_type, :size, :sha256, 'pending', false,
+  clock_timestamp() + make_interval(secs => :life),
+  coalesce(cast(:created_at as timestamptz), clock_timestamp()))
+on conflict (id) do update set state = 'pending', expires_at = excluded.expires_at
+where f.client_id = excluded.client_id and f.state <> 'ready'
+""")
 _MOVE: Final = text("""
 update file set state = :state, reason = :reason, width = :width, height = :height,
   expires_at = clock_timestamp() + make_interval(secs => :keep)
@@ -118,6 +129,16 @@ class FileRepository:
         self._session.add(file)
         await self._session.flush()
         return now
+
+    async def restore(self, file: StoredFile, *, life: timedelta) -> FileRow | None:
+        """Make a file that is to have this id, or give the one that has; None: it is another's."""
+        values = file.model_dump() | {"life": life.total_seconds()}
+        await self._session.execute(_RESTORE, values)
+        # It may have been here before, and its objects be about to be removed.
+        await self.removed(
+            [key_of(file.client_id, file.id, noun) for noun in ("incoming", "files", "thumbnails")]
+        )
+        return await self.own(file.client_id, file.id, owner=None)
 
     async def find(
         self, client_id: UUID, ids: Sequence[UUID], *, reader: UUID | None

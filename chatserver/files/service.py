@@ -2,9 +2,10 @@
 
 import asyncio
 import base64
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import suppress
 from datetime import timedelta
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 from uuid import UUID
 
 import structlog
@@ -196,6 +197,36 @@ class FileService:
             if file.width is not None:
                 checked[place] |= {"width": file.width, "height": file.height}
         return checked
+
+    async def restore(
+        self, given: StoredFile, content: AsyncIterator[bytes] | None
+    ) -> Literal["new", "known", "missing", "foreign"]:
+        """Keep a file that was exported, with its content or with what the store has of it.
+
+        It is checked like an upload: what has another size, checksum or type than it says is
+        `missing`, like one that is not there. `foreign`: another client's file has its id.
+
+        Raises:
+            UnavailableError: the store is away.
+        """
+        async with self._open_files() as files:
+            file = await files.restore(given, life=UPLOAD_LIFE + UPLOAD_TAKES)
+        if file is None:
+            return "foreign"
+        if file.state == "ready":
+            return "known"
+        if content is not None:
+            key = key_of(file.client_id, file.id, "incoming")
+            await self._store.put(key, content, content_type=file.content_type)
+        with suppress(FileNotReadyError):
+            await self._checker.check(file)
+        async with self._open_files() as files:
+            file = await files.own(given.client_id, given.id, owner=None)
+            if file is None or file.state != "ready":
+                await files.delete(given.client_id, [given.id])
+                return "missing"
+        await self._checker.draw(file)
+        return "new"
 
     async def process(self, client_id: UUID, file_id: UUID) -> None:
         """Do what a worker has to do about a file: check it, draw its thumbnail."""

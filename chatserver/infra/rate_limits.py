@@ -121,12 +121,16 @@ class RateLimiter:
         await end(*self._fetches)
         await self.redis.stop()
 
-    def bucket(self, policy: Policy, subject: str) -> Bucket:
-        """Give a bucket. A subject that was not seen for long starts anew from what Redis knows."""
+    def bucket(self, policy: Policy, subject: str, *, home: str = "") -> Bucket:
+        """Give a bucket. A subject that was not seen for long starts anew from what Redis knows.
+
+        `home`: in a Redis Cluster, buckets of the same one are on the same server, and are emptied
+        together with one question; without it a subject is a home of its own.
+        """
         name = (policy.name, subject)
         found = self._buckets.get(name)
         if found is None:
-            key = f"{self._prefix}{policy.name}:{subject}"
+            key = f"{self._prefix}{{{home or subject}}}:{policy.name}:{subject}"
             found = self._buckets[name] = Bucket(policy, key, self._clock())
             if len(self._buckets) > REMEMBERED:
                 self._buckets.popitem(last=False)
@@ -176,7 +180,7 @@ class RateLimiter:
         return _denied(buckets, self._clock())
 
     async def look(self, buckets: Sequence[Bucket]) -> None:
-        """Ask Redis how full buckets are, without taking anything; nothing changes without it."""
+        """Ask Redis how full buckets of one home are, without taking anything."""
         now = self._clock()
         fresh = [bucket for bucket in buckets if bucket.fetching is None]
         arguments = self._arguments(fresh, NOTHING, [0.0] * len(fresh), now)
@@ -205,21 +209,29 @@ class RateLimiter:
         now = self._clock()
         for bucket in held:
             bucket.spend(cost, now)
-        trip = _Trip(lacking, cost)
-        for bucket in lacking:
-            bucket.fetching = trip.done
-        # A task of its own: an answer that comes too late for us is the next one's portion.
-        task = asyncio.get_running_loop().create_task(self._fetch(trip))
-        self._fetches.add(task)
-        task.add_done_callback(self._fetches.discard)
+        # One question, but in a Cluster, where each server has its own.
+        groups = self.redis.apart([bucket.key for bucket in lacking])
+        trips = [_Trip([lacking[place] for place in group], cost) for group in groups]
+        for trip in trips:
+            for bucket in trip.buckets:
+                bucket.fetching = trip.done
+            # A task of its own: an answer that comes too late for us is the next one's portion.
+            task = asyncio.get_running_loop().create_task(self._fetch(trip))
+            self._fetches.add(task)
+            task.add_done_callback(self._fetches.discard)
         try:
-            await _any_of({trip.done}, within_s)
+            await _all_of([trip.done for trip in trips], within_s)
         finally:
-            trip.is_waited_for = False
-            if not trip.granted:
+            granted = all(trip.granted for trip in trips)
+            for trip in trips:
+                trip.is_waited_for = False
+            if not granted:
                 for bucket in held:
                     bucket.leased += cost
-        return trip.granted
+                for bucket in (it for trip in trips if trip.granted for it in trip.buckets):
+                    bucket.leased += cost
+                    bucket.portion += cost
+        return granted
 
     async def _fetch(self, trip: "_Trip") -> None:
         buckets, cost, now = trip.buckets, trip.cost, self._clock()
@@ -316,6 +328,12 @@ class RateLimiter:
             bucket.debt = max(0.0, bucket.debt - debt)
             bucket.believe(float(level) - bucket.debt, self._clock())
             bucket.alone = None
+
+
+async def _all_of(futures: Sequence[asyncio.Future[None]], within_s: float) -> None:
+    deadline = time.monotonic() + within_s
+    for future in futures:
+        await _any_of({future}, max(0.0, deadline - time.monotonic()))
 
 
 async def _any_of(futures: set[asyncio.Future[None]], within_s: float) -> None:

@@ -1,4 +1,8 @@
-"""Scripts run in Redis: whoever asks at the same time shares one write, and nobody waits long."""
+"""Scripts run in Redis: whoever asks at the same time shares one write, and nobody waits long.
+
+In a Redis Cluster each question goes to the server that has its keys: those of one question must be
+in one slot (a tag in braces in their names), see `apart`.
+"""
 
 import asyncio
 import hashlib
@@ -10,8 +14,10 @@ import structlog
 from redis.asyncio.connection import ConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.crc import key_slot
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
+from chatserver.infra.redis_slots import MOVED, Address, Slots, read_slots
 from chatserver.kernel.tasks import end
 
 log = structlog.get_logger(__name__)
@@ -37,24 +43,22 @@ class _Asked:
 
 
 class RedisScripts:
-    """One connection and the script it runs. `ask` fails at once while Redis is away.
+    """One connection, or one to each primary of a Cluster, and the script that is run there.
+
+    `ask` fails at once while Redis is away; one server of a Cluster that is away is all of it.
 
     `returned` is awaited before anybody may ask again after an outage.
     """
 
     def __init__(self, url: str, script: str, *, name: str = "limits") -> None:
         self._away, self._there = f"redis_{name}_away", f"redis_{name}_there"
-        self._pool = ConnectionPool.from_url(
-            url,
-            protocol=2,
-            socket_timeout=None,
-            socket_connect_timeout=CONNECT_S,
-            retry=Retry(NoBackoff(), 0),
-            health_check_interval=0,
-        )
+        self._url = url
         self._script = script
         self._sha = hashlib.sha1(script.encode()).hexdigest()  # noqa: S324 - Redis names scripts so
-        self._connection: Any = None
+        self._connections: list[Any] = []
+        self._slots: Slots | None = None
+        self._known: tuple[Address, ...] = ()
+        self._tries = 0
         self._waiting: list[_Asked] = []
         self._asked: list[_Asked] = []
         self._sender: asyncio.Task[None] | None = None
@@ -79,6 +83,20 @@ class RedisScripts:
         await end(self._sender)
         await self._drop()
 
+    @property
+    def is_cluster(self) -> bool:
+        """Whether what was connected to last is a Redis Cluster."""
+        return self._slots is not None
+
+    def apart(self, keys: Sequence[str]) -> list[list[int]]:
+        """Group keys by where they are, as places in `keys`: who asks may not mix them."""
+        if self._slots is None:
+            return [list(range(len(keys)))]
+        groups: dict[int, list[int]] = {}
+        for place, key in enumerate(keys):
+            groups.setdefault(key_slot(key.encode()), []).append(place)
+        return list(groups.values())
+
     def ask(self, keys: Sequence[str], arguments: Sequence[str | bytes]) -> "asyncio.Future[Any]":
         """Run the script; the future fails with `RedisAwayError` when it can't be.
 
@@ -90,7 +108,7 @@ class RedisScripts:
         return self._put("EVALSHA", self._sha, len(keys), *keys, *arguments)
 
     def run(self, *command: str | int) -> "asyncio.Future[Any]":
-        """Run a command of Redis's own on the same connection; fails as `ask` does.
+        """Run a command of Redis's own, its key first, in its turn; fails as `ask` does.
 
         Raises:
             RedisAwayError: Redis is known to be away.
@@ -130,23 +148,34 @@ class RedisScripts:
                 self._sender = loop.create_task(self._send())
 
     async def _exchange(self, asked: list[_Asked]) -> None:
-        connection = self._connection
-        if connection is None:
+        connections, slots = self._connections, self._slots
+        if not connections:
             raise ConnectionError
-        packed = connection.pack_commands([each.command for each in asked])
-        await connection.send_packed_command(packed)
+        parts: dict[int, list[_Asked]] = {}
         for each in asked:
-            try:
-                answer = await connection.read_response(disable_decoding=True)
-            except NoScriptError as error:
-                # Redis was restarted or flushed under us: start anew, as after an outage.
-                raise ConnectionError from error
-            except ResponseError:
-                log.exception("redis_script_failed")
-                _fail(each)
-                continue
-            if not each.answer.done():
-                each.answer.set_result(answer)
+            place = 0 if slots is None else slots.of(_key_of(each.command))
+            parts.setdefault(place, []).append(each)
+        for place, part in parts.items():
+            connection = connections[place]
+            packed = connection.pack_commands([each.command for each in part])
+            await connection.send_packed_command(packed)
+        for place, part in parts.items():
+            for each in part:
+                await self._read(connections[place], each)
+
+    async def _read(self, connection: Any, asked: _Asked) -> None:  # noqa: ANN401 - redis-py's
+        try:
+            answer = await connection.read_response(disable_decoding=True)
+        except (NoScriptError, *MOVED) as error:
+            # Redis was restarted or flushed under us, or a slot moved: start anew, as after an
+            # outage.
+            raise ConnectionError from error
+        except ResponseError:
+            log.exception("redis_script_failed")
+            _fail(asked)
+            return
+        if not asked.answer.done():
+            asked.answer.set_result(answer)
 
     def _break(self) -> None:
         """Give the line up: everybody who waits is told, and the keeper makes another."""
@@ -156,8 +185,8 @@ class RedisScripts:
         self.is_there = False
         if self._sender is not None and self._sender is not asyncio.current_task():
             self._sender.cancel()
-        connection, self._connection = self._connection, None
-        if connection is not None:
+        connections, self._connections = self._connections, []
+        for connection in connections:
             close = asyncio.get_running_loop().create_task(connection.disconnect(nowait=True))
             close.add_done_callback(_retrieve)
         for each in (*self._asked, *self._waiting):
@@ -175,12 +204,8 @@ class RedisScripts:
                 await asyncio.sleep(self._retry_s)
 
     async def _open(self) -> None:
-        connection: Any = self._pool.make_connection()  # type: ignore[no-untyped-call]
         async with asyncio.timeout(CONNECT_S):
-            await connection.connect()
-            await connection.send_command("SCRIPT", "LOAD", self._script)
-            await connection.read_response()
-        self._connection = connection
+            self._connections = await self._connect()
         self._broken.clear()
         await self.returned()
         if self._broken.is_set():
@@ -190,10 +215,62 @@ class RedisScripts:
             log.info(self._there)
         self._was_away = False
 
+    async def _connect(self) -> list[Any]:
+        candidates = (None, *self._known)
+        address = candidates[self._tries % len(candidates)]
+        # Who fails, or is silent until the time is over, is not the next one to be asked.
+        self._tries += 1
+        made: list[Any] = []
+        try:
+            first = await self._line(address, made)
+            self._slots = await read_slots(_asking(first), str(getattr(first, "host", "")))
+            if self._slots is not None:
+                self._known = (*self._slots.primaries, *self._slots.others)
+                made.remove(first)
+                await first.disconnect(nowait=True)
+                for each in self._slots.primaries:
+                    await self._line(each, made)
+            for connection in made:
+                await _asking(connection)("SCRIPT", "LOAD", self._script)
+        except BaseException:
+            for connection in made:
+                await connection.disconnect(nowait=True)
+            raise
+        self._tries -= 1
+        return made
+
+    async def _line(self, address: Address | None, made: list[Any]) -> Any:  # noqa: ANN401 - redis-py's
+        pool = ConnectionPool.from_url(
+            self._url,
+            protocol=2,
+            socket_timeout=None,
+            socket_connect_timeout=CONNECT_S,
+            retry=Retry(NoBackoff(), 0),
+            health_check_interval=0,
+        )
+        if address is not None:
+            pool.connection_kwargs["host"], pool.connection_kwargs["port"] = address
+        connection: Any = pool.make_connection()  # type: ignore[no-untyped-call]
+        made.append(connection)
+        await connection.connect()
+        return connection
+
     async def _drop(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
+        connections, self._connections = self._connections, []
+        for connection in connections:
             await connection.disconnect(nowait=True)
+
+
+def _asking(connection: Any) -> Callable[..., Awaitable[Any]]:  # noqa: ANN401 - redis-py's
+    async def ask(*command: str) -> Any:  # noqa: ANN401 - whatever Redis says
+        await connection.send_command(*command)
+        return await connection.read_response(disable_decoding=True)
+
+    return ask
+
+
+def _key_of(command: Sequence[str | int | bytes]) -> str:
+    return str(command[3] if command[0] == "EVALSHA" else command[1])
 
 
 def _fail(asked: _Asked) -> None:

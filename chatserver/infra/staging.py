@@ -1,8 +1,9 @@
 """A sorter for more lines than fit into memory: SQLite in a temporary file. Blocking."""
 
+import itertools
 import sqlite3
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -75,9 +76,15 @@ class Staging:
         for row in self._file.execute(_GROUPS).fetchall():
             yield row[0]
 
-    def lines(self, group: str, kind: int) -> Iterator[tuple[int, bytes]]:
+    def lines(self, group: str, kind: int) -> Generator[tuple[int, bytes], None, None]:
         """Give number and body of a group's lines of a kind, in order."""
         yield from self._file.execute(_READ, (group, kind))
+
+    def chunks(self, group: str, kind: int, size: int) -> Iterator[list[tuple[int, bytes]]]:
+        """Give the same, up to `size` of them at a time."""
+        lines = self.lines(group, kind)
+        while chunk := list(itertools.islice(lines, size)):
+            yield chunk
 
     def _flush(self) -> None:
         self._file.execute("begin")

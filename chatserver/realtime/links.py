@@ -10,8 +10,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from redis.crc import key_slot
-from redis.exceptions import ResponseError
 
+from chatserver.infra.redis_slots import Address, Slots, read_slots
 from chatserver.realtime.redis import RedisLink
 
 CHANNELS_PER_COMMAND: Final = 256
@@ -34,7 +34,10 @@ class RedisLinks:
         self._url = url
         self._wanted = sharded
         self._links: list[RedisLink] = []
-        self._ranges: list[tuple[int, int, int]] = []  # first slot, last slot, whose link
+        self._slots: Slots | None = None
+        # Where else the Cluster may be found when the URL's own server is gone.
+        self._known: tuple[Address, ...] = ()
+        self._tries = 0
         self.is_open = False
         self.is_sharded = False
 
@@ -47,24 +50,24 @@ class RedisLinks:
         Raises:
             OSError, RedisError, EOFError: one of them can't be reached.
         """
-        first = RedisLink(self._url)
-        self._links, self._ranges = [first], []
+        self._slots = None
+        candidates = (None, *self._known)
+        first = RedisLink(self._url, candidates[self._tries % len(candidates)])
+        # Who fails, or is silent until our caller gives up, is not the next one to be asked.
+        self._tries += 1
+        self._links = [first]
         await first.open()
-        is_cluster = self._wanted is not False and await _is_cluster(first)
-        self.is_sharded = is_cluster or self._wanted is True
-        if is_cluster:
-            await self._open_cluster(first)
+        if self._wanted is not False:
+            self._slots = await read_slots(first.ask, first.host)
+        self.is_sharded = self._slots is not None or self._wanted is True
+        if self._slots is not None:
+            await self._open_cluster(first, self._slots)
+        self._tries -= 1
         self.is_open = True
 
     def of(self, channel: str) -> int:
         """Tell which link a channel belongs to."""
-        if not self._ranges:
-            return 0
-        slot = key_slot(channel.encode())
-        for start, end, link in self._ranges:
-            if start <= slot <= end:
-                return link
-        raise ConnectionError("a slot that no server has")
+        return 0 if self._slots is None else self._slots.of(channel)
 
     def names(self, base: str) -> list[str]:
         """Give a channel for every link: `base` for the one that it belongs to."""
@@ -126,22 +129,10 @@ class RedisLinks:
             commands.setdefault(self.of(group[0]), []).append((f"S{verb}", *group))
         return commands
 
-    async def _open_cluster(self, first: RedisLink) -> None:
-        """Read which server has which slots, and connect to all of them."""
-        places: dict[tuple[str, int], int] = {}
-        for start, end, primary, *_ in await first.ask("CLUSTER", "SLOTS"):
-            host, port = primary[0], int(primary[1])
-            # A server that doesn't know its own address leaves it out: it is where we are.
-            address = (host.decode() if host else first.host, port)
-            self._ranges.append((int(start), int(end), places.setdefault(address, len(places))))
+    async def _open_cluster(self, first: RedisLink, slots: Slots) -> None:
+        """Connect to all servers that have slots."""
+        self._known = (*slots.primaries, *slots.others)
         await first.drop()
-        self._links = [RedisLink(self._url, address) for address in places]
+        self._links = [RedisLink(self._url, address) for address in slots.primaries]
         for link in self._links:
             await link.open()
-
-
-async def _is_cluster(link: RedisLink) -> bool:
-    try:
-        return b"cluster_enabled:1" in await link.ask("INFO", "cluster")
-    except ResponseError:
-        return False  # it won't tell us, so it is not for us to know

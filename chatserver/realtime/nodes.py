@@ -5,7 +5,7 @@ import contextlib
 import hashlib
 import hmac
 import re
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
@@ -55,7 +55,7 @@ class NodeRegistry:
         await end(self._task)
         if self._url is not None:
             with contextlib.suppress(ConnectionError):
-                await self._store.ask(self._store.redis.delete(self._name(self.node_id)))
+                await self._store.ask(lambda redis: redis.delete(self._name(self.node_id)))
         await self._store.close()
 
     async def where(self, node_id: str) -> str | None:
@@ -67,7 +67,7 @@ class NodeRegistry:
         if self._unknown.get(node_id, 0.0) > now:
             return None
         try:
-            value = await self._store.ask(self._store.redis.get(self._name(node_id)))
+            value = await self._store.ask(lambda redis: redis.get(self._name(node_id)))
         except ConnectionError:
             return None
         self._note(node_id, value)
@@ -96,21 +96,25 @@ class NodeRegistry:
     async def _announce(self) -> None:
         if self._url is None:
             return
-        pipe = self._store.pipeline()
-        pipe.set(self._name(self.node_id), self._sealed(self.node_id, self._url), ex=LIFE_S)
-        pipe.sadd(self._names, self.node_id)
-        await self._store.ask(pipe.execute())
+        sealed = self._sealed(self.node_id, self._url)
+
+        def fill(pipe: Any) -> None:
+            pipe.set(self._name(self.node_id), sealed, ex=LIFE_S)
+            pipe.sadd(self._names, self.node_id)
+
+        await self._store.ask_all(fill)
 
     async def _read(self) -> None:
-        redis = self._store.redis
-        names = [name.decode() for name in await self._store.ask(redis.smembers(self._names))]
+        members = await self._store.ask(lambda redis: redis.smembers(self._names))
+        names = [name.decode() for name in members]
         if not names:
             self._known.clear()
             return
-        values = await self._store.ask(redis.mget([self._name(name) for name in names]))
+        keys = [self._name(name) for name in names]
+        values = await self._store.ask(lambda redis: redis.mget(keys))
         gone = [name for name, value in zip(names, values, strict=True) if value is None]
         if gone:
-            await self._store.ask(redis.srem(self._names, *gone))
+            await self._store.ask(lambda redis: redis.srem(self._names, *gone))
         self._known.clear()
         for name, value in zip(names, values, strict=True):
             self._note(name, value)

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final, Protocol, TypeAlias
 from uuid import UUID
 
@@ -79,6 +80,8 @@ class Presence:
     def __init__(self, store: Store, *, tick_s: float = TICK_S) -> None:
         self.entries: dict[int, Entry] = {}
         self._store = store
+        # In a Cluster the server of this key tells the time, to all nodes the same.
+        self._changes_key = f"{store.prefix}:presence:changes"
         self._tick_s = tick_s
         self._unsent: list[Command] = []
         self._touched: set[UUID] = set()
@@ -141,13 +144,8 @@ class Presence:
         found: dict[UUID, Status] = {}
         for start in range(0, len(wanted), SLICE):
             part = wanted[start : start + SLICE]
-            pipe = self._store.pipeline()
-            pipe.time()
-            for user_id in part:
-                pipe.zrange(self._key(user_id), 0, -1, withscores=True)
-                pipe.get(f"{self._key(user_id)}:seen")
-            now, *answers = await self._store.ask(pipe.execute())
-            self._set_time(now)
+            self.now_ms = await self._store.now_ms(self._changes_key)
+            answers = await self._store.ask_all(partial(self._ask_for, part))
             for number, user_id in enumerate(part):
                 found[user_id] = self._status(answers[2 * number], answers[2 * number + 1])
         for entry in self.entries.values():
@@ -159,10 +157,9 @@ class Presence:
 
     async def changes(self) -> set[UUID]:
         """Give the users whose entries changed since this was last asked."""
-        key = f"{self._store.prefix}:presence:changes"
         since = max(0, self.heard_ms - 2000)  # what was being written when it was last asked
         found = await self._store.ask(
-            self._store.redis.zrangebyscore(key, since, "+inf", withscores=True)
+            lambda redis: redis.zrangebyscore(self._changes_key, since, "+inf", withscores=True)
         )
         for _, at in found:
             self.heard_ms = max(self.heard_ms, int(at))
@@ -183,8 +180,7 @@ class Presence:
 
     async def _send(self) -> None:
         """Write what is due: a pipeline per some hundred commands, one question for the time."""
-        self._set_time(await self._store.ask(self._store.redis.time()))
-        now = self.now_ms
+        now = self.now_ms = await self._store.now_ms(self._changes_key)
         for entry in self.entries.values():
             if entry.status != OFFLINE and entry.due_ms <= now:
                 self._later("zadd", self._key(entry.user_id), entry.member)
@@ -201,29 +197,36 @@ class Presence:
             self._touched |= touched
             raise
 
+    def _ask_for(self, users: list[UUID], pipe: Any) -> None:
+        for user_id in users:
+            pipe.zrange(self._key(user_id), 0, -1, withscores=True)
+            pipe.get(f"{self._key(user_id)}:seen")
+
     async def _write(self, commands: list[Command], now: int) -> None:
-        pipe = self._store.pipeline()
-        for what, key, *more in commands:
-            if what == "zrem":
-                pipe.zrem(key, *more)
-            elif what == "seen":
-                pipe.set(key, now, ex=SEEN_S)
-            else:
-                ends = now + (GRACE_MS if what == "grace" else LIFE_MS)
-                pipe.zadd(key, {more[0]: ends})
-                pipe.zremrangebyscore(key, "-inf", now)
-                pipe.pexpire(key, 2 * LIFE_MS)
-        await self._store.ask(pipe.execute())
+        def fill(pipe: Any) -> None:
+            for what, key, *more in commands:
+                if what == "zrem":
+                    pipe.zrem(key, *more)
+                elif what == "seen":
+                    pipe.set(key, now, ex=SEEN_S)
+                else:
+                    ends = now + (GRACE_MS if what == "grace" else LIFE_MS)
+                    pipe.zadd(key, {more[0]: ends})
+                    pipe.zremrangebyscore(key, "-inf", now)
+                    pipe.pexpire(key, 2 * LIFE_MS)
+
+        await self._store.ask_all(fill)
 
     async def _tell(self, touched: set[UUID], now: int) -> None:
         if not touched:
             return
-        key = f"{self._store.prefix}:presence:changes"
-        pipe = self._store.pipeline()
-        pipe.zadd(key, dict.fromkeys(map(str, touched), now))
-        pipe.zremrangebyscore(key, "-inf", now - CHANGES_MS)
-        pipe.pexpire(key, 2 * CHANGES_MS)
-        await self._store.ask(pipe.execute())
+
+        def fill(pipe: Any) -> None:
+            pipe.zadd(self._changes_key, dict.fromkeys(map(str, touched), now))
+            pipe.zremrangebyscore(self._changes_key, "-inf", now - CHANGES_MS)
+            pipe.pexpire(self._changes_key, 2 * CHANGES_MS)
+
+        await self._store.ask_all(fill)
 
     def _status(self, entries: list[tuple[bytes, float]], seen: bytes | None) -> Status:
         live = {
@@ -237,9 +240,6 @@ class Presence:
     def _later(self, *command: Any) -> None:
         if len(self._unsent) < MAX_UNSENT:
             self._unsent.append(command)
-
-    def _set_time(self, now: tuple[int, int]) -> None:
-        self.now_ms = now[0] * 1000 + now[1] // 1000
 
     def _key(self, user_id: UUID) -> str:
         return f"{self._store.prefix}:presence:{user_id}"

@@ -140,6 +140,10 @@ class BusPublisher:
         """Pack a fact for whoever publishes it himself: channels and what goes there."""
         return list(self._envelopes(fact))
 
+    def channel_of(self, room_id: UUID) -> str:
+        """Name the channel on which a room's facts go."""
+        return f"{self.prefix}:r{bucket(room_id)}"
+
     def _envelopes(self, fact: Committed) -> Iterator[tuple[str, bytes]]:
         room_id, seq = fact.room_id, fact.seq
         people = set(fact.audience)
@@ -164,7 +168,7 @@ class BusPublisher:
             yield self._to_user(kind, user_id, body)
 
     def _to_room(self, kind: Kind, room_id: UUID, body: bytes) -> tuple[str, bytes]:
-        return f"{self.prefix}:r{bucket(room_id)}", self.seal.close(kind, room_id.bytes, body)
+        return self.channel_of(room_id), self.seal.close(kind, room_id.bytes, body)
 
     def _to_user(self, kind: Kind, user_id: UUID, body: bytes) -> tuple[str, bytes]:
         return f"{self.prefix}:u{bucket(user_id)}", self.seal.close(kind, user_id.bytes, body)

@@ -173,7 +173,7 @@ class Restorer:
     async def _write(self, pid: str, record: Record) -> None:
         try:
             await self._store.ask(
-                self._store.redis.set(self._key(pid), record.packed(), ex=int(LIFE_S))
+                lambda redis: redis.set(self._key(pid), record.packed(), ex=int(LIFE_S))
             )
         except ConnectionError as error:
             log.warning("recovery_record_lost", error=repr(error))
@@ -199,7 +199,7 @@ class Restorer:
         if record is not None and at < asyncio.get_running_loop().time() - LIFE_S:
             record = None
         try:
-            packed = await self._store.ask(self._store.redis.getdel(self._key(pid)))
+            packed = await self._store.ask(lambda redis: redis.getdel(self._key(pid)))
         except ConnectionError:
             packed = None
         if record is None and packed is not None:

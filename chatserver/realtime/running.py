@@ -1,6 +1,6 @@
 """The connection whose command is running, as commands see it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -9,7 +9,7 @@ from chatserver.realtime.current import current
 from chatserver.realtime.engine import Realtime
 from chatserver.realtime.hub import Connection
 from chatserver.realtime.ports import Handshake
-from chatserver.realtime.watching import Reload
+from chatserver.realtime.watching import Reload, shown
 
 
 class Running:
@@ -35,6 +35,17 @@ class Running:
 
     async def delivered(self, room_id: UUID, seq: int) -> list[dict[str, Any]]:
         return await self._engine().deliveries.find(room_id, seq)
+
+    async def present(self, users: Sequence[UUID]) -> Mapping[UUID, dict[str, Any]]:
+        """Tell how people are; nothing while that can't be known."""
+        presence = self._engine().presence
+        if presence is None:
+            return {}
+        try:
+            found = await presence.read(users)
+        except ConnectionError:
+            return {}
+        return {user_id: shown(status) for user_id, status in found.items()}
 
     async def set_presence(self, status: str) -> None:
         await self._engine().set_presence(status)

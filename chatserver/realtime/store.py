@@ -1,12 +1,13 @@
 """Small questions to Redis, each with a deadline. Whoever asks copes without an answer."""
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeVar
 
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import RedisClusterException, ResponseError
 
 from chatserver.realtime.redis import AWAY
 
@@ -16,49 +17,114 @@ DEADLINE_S: Final = 1.0
 CONNECTIONS: Final = 8
 # After a failure nobody asks for so long: a dead Redis must not cost every caller a second.
 PAUSE_S: Final = 0.5
+_TIME: Final = "return redis.call('TIME')"
 
 
 class Store:
-    """Redis for what may be lost: where nodes are, who is present, how far sockets had come."""
+    """Redis for what may be lost: where nodes are, who is present, how far sockets had come.
+
+    A Redis Cluster is as good: what is asked there goes to the servers that have the keys.
+    """
 
     def __init__(self, url: str, *, prefix: str) -> None:
         self.prefix = prefix
         self.failures = 0
+        self._url = url
         self._asleep_until = 0.0
-        pool = BlockingConnectionPool.from_url(
-            url,
-            protocol=2,
-            max_connections=CONNECTIONS,
-            timeout=DEADLINE_S,
-            socket_timeout=DEADLINE_S,
-            socket_connect_timeout=DEADLINE_S,
-            retry=Retry(NoBackoff(), 0),
-        )
         # redis-py types one class for both its worlds: every answer is "awaitable or not".
-        self.redis: Any = Redis(connection_pool=pool)
+        self._redis: Any = None
+        self._is_cluster: bool | None = None
+        self._looking = asyncio.Lock()
 
-    async def ask(self, question: Awaitable[Answer]) -> Answer:
-        """Wait for an answer, for a second at most.
+    async def ask(self, question: Callable[[Any], Awaitable[Answer]]) -> Answer:
+        """Ask a question of redis-py's client, and wait for the answer, for a second at most.
 
         Raises:
             ConnectionError: Redis is away, or was a moment ago.
         """
         loop = asyncio.get_running_loop()
         if loop.time() < self._asleep_until:
-            if asyncio.iscoroutine(question):
-                question.close()
             raise ConnectionError("Redis was away a moment ago")
         try:
             async with asyncio.timeout(DEADLINE_S):
-                return await question
-        except AWAY as error:
+                return await question(await self._client())
+        except (*AWAY, RedisClusterException) as error:
             self.failures += 1
             self._asleep_until = loop.time() + PAUSE_S
             raise ConnectionError("Redis is away") from error
 
-    def pipeline(self) -> Any:
-        """Give a pipeline; what it executes is asked with `ask`."""
-        return self.redis.pipeline(transaction=False)
+    async def ask_all(self, fill: Callable[[Any], object]) -> list[Any]:
+        """Fill a pipeline and give its answers. Raises as `ask`."""
+
+        async def execute(redis: Any) -> list[Any]:
+            pipe = redis.pipeline(transaction=False)
+            fill(pipe)
+            answers: list[Any] = await pipe.execute()
+            return answers
+
+        return await self.ask(execute)
+
+    async def now_ms(self, key: str) -> int:
+        """Tell Redis's time; in a Cluster that of the server that has this key. Raises as `ask`."""
+
+        async def time(redis: Any) -> Any:
+            if self._is_cluster:
+                return await redis.eval(_TIME, 1, key)
+            return await redis.time()
+
+        seconds, micros = await self.ask(time)
+        return int(seconds) * 1000 + int(micros) // 1000
 
     async def close(self) -> None:
-        await self.redis.connection_pool.disconnect()
+        redis, self._redis = self._redis, None
+        if redis is None:
+            return
+        if self._is_cluster:
+            await redis.aclose()
+        else:
+            await redis.aclose(close_connection_pool=True)
+
+    async def _client(self) -> Any:
+        if self._redis is not None:
+            return self._redis
+        async with self._looking:
+            if self._redis is None:
+                self._redis = await self._look()
+            return self._redis
+
+    async def _look(self) -> Any:
+        """Make a client of the kind that it takes here, whoever answers now."""
+        alone = Redis(
+            connection_pool=BlockingConnectionPool.from_url(
+                self._url,
+                protocol=2,
+                max_connections=CONNECTIONS,
+                timeout=DEADLINE_S,
+                socket_timeout=DEADLINE_S,
+                socket_connect_timeout=DEADLINE_S,
+                retry=Retry(NoBackoff(), 0),
+            )
+        )
+        try:
+            self._is_cluster = await _is_cluster(alone)
+        except BaseException:
+            await alone.aclose(close_connection_pool=True)
+            raise
+        if not self._is_cluster:
+            return alone
+        await alone.aclose(close_connection_pool=True)
+        return RedisCluster.from_url(
+            self._url,
+            protocol=2,
+            socket_timeout=DEADLINE_S,
+            socket_connect_timeout=DEADLINE_S,
+            retry=Retry(NoBackoff(), 0),
+        )
+
+
+async def _is_cluster(redis: Redis) -> bool:
+    try:
+        found: Any = await redis.execute_command("INFO", "cluster")  # type: ignore[no-untyped-call]
+    except ResponseError:
+        return False  # it won't tell us, so it is not for us to know
+    return bool(found.get("cluster_enabled"))

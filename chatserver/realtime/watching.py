@@ -210,10 +210,14 @@ def _count(room: WatchedRoom, user_id: UUID, status: Status) -> None:
 
 
 def _shown(watched: Watched) -> dict[str, Any]:
-    active = watched.status.last_active_ms
+    return {"user_id": watched.name, **shown(watched.status)}
+
+
+def shown(status: Status) -> dict[str, Any]:
+    """Write how somebody is as it is told."""
+    active = status.last_active_ms
     return {
-        "user_id": watched.name,
-        "status": watched.status.status,
+        "status": status.status,
         "last_active_at": None
         if active is None
         else rfc3339(datetime.fromtimestamp(active / 1000, UTC)),

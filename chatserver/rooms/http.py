@@ -118,6 +118,8 @@ class RoomsHttp:
             return await sanctions.bans(principal, request)
 
 
+# What a device may do on its socket as well.
+COMMANDS: Final = frozenset({"member.list", "member.update", "ban.list", "room.delete"})
 _ROOM = "/rooms/{room_id}"
 _MEMBER = _ROOM + "/members/{user_id}"
 _BAN = _ROOM + "/bans/{user_id}"

@@ -350,7 +350,10 @@ class RoomService:
             raise PayloadInvalidError.of("member_ids", "a direct room has exactly two members")
         if not names:
             return []
-        found = await self._people.find(principal.client_id, names, field="member_ids")
+        given = command.member_ids
+        found = dict(await self._people.find(principal.client_id, given, field="member_ids"))
+        if principal.is_user:
+            found[principal.external_id] = principal.user_id
         return [(found[name], name) for name in names]
 
     async def _seat(self, room: Room, people: list[tuple[UUID, str]], principal: Principal) -> None:

@@ -8,6 +8,7 @@ from uuid import UUID
 
 import orjson
 
+from chatserver.chat.policies import fitting
 from chatserver.chat.rows import shaped
 from chatserver.kernel.opening import Open
 from chatserver.kernel.principal import Principal
@@ -21,6 +22,8 @@ from chatserver.search.schemas import Hit, Piece, SearchMessages, SearchResults
 RANKED: Final = 1000
 # A query with no more entries than this is answered by one look, without regard to time.
 FEW: Final = 4000
+# So many in the newest two days, and it is no rare word: the look for few would only cost.
+COMMON: Final = 400
 # One look reads no more entries than this, whatever the words: about a quarter of a second.
 MOST: Final = 100_000
 LAST_ID: Final = UUID(int=2**128 - 1)
@@ -66,15 +69,18 @@ class SearchService:
         shown = await self._repository.show(
             [it.message_id for it in page], words=words, language=language, sender=command.sender_id
         )
+        # Deleted meanwhile, some of it; and no more than one answer may carry.
+        there = [it for it in page if it.message_id in shown]
+        carried = there[: fitting([shown[it.message_id][0] for it in there])]
+        if len(carried) < len(there):
+            page = page[: page.index(carried[-1]) + 1]
         items = [
             Hit(
                 message=shaped(shown[it.message_id][0]),
                 score=it.score,
                 highlights=_pieces(shown[it.message_id][1]),
             )
-            for it in page
-            # Deleted meanwhile.
-            if it.message_id in shown
+            for it in carried
         ]
         following = None
         if len(left) > len(page):
@@ -111,19 +117,22 @@ class SearchService:
         # Within few rooms there is rarely more to look at; of a whole client the last two days may
         # do for a common word. After that it pays to know whether the word is a rare one.
         found: list[Found] = []
+        seen = 0
         for tried, window in enumerate(lexemes.windows(before[0], command.from_)):
-            if tried == (0 if is_narrow else 2):
+            # Of a word that is in very many messages of two days there is no need to ask.
+            if tried == (0 if is_narrow else 2) and seen < COMMON:
                 looked_at, all_of_it = await self._repository.look(
                     look, most=FEW + 1, wanted=RANKED
                 )
                 if looked_at <= FEW:
                     return all_of_it
-            _, more = await self._repository.look(
+            looked_at, more = await self._repository.look(
                 replace(look, query=f"{query}&{any_of(window)}"),
                 most=MOST,
                 wanted=RANKED - len(found),
             )
             found += more
+            seen += looked_at
             if len(found) == RANKED:
                 break
         return found

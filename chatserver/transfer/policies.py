@@ -14,7 +14,8 @@ from chatserver.transfer.schemas import (
     LINES,
     VERSION,
     EventLine,
-    MemberLine,
+    FileLine,
+    FilePartLine,
     MessageLine,
     ReactionLine,
     RoomLine,
@@ -24,7 +25,7 @@ from chatserver.transfer.schemas import (
 from chatserver.transfer.schemas import Line as AnyLine
 
 LONGEST_LINE: Final = 1 << 20
-USERS, ROOM, MESSAGE, EVENT, REACTION, MEMBER = range(6)
+USERS, ROOM, MESSAGE, EVENT, REACTION, MEMBER, EDIT, BAN, FILE = range(9)
 EXTERNAL: Final = re.compile(EXTERNAL_ID)
 
 
@@ -68,14 +69,25 @@ def is_name(sender_id: str | None) -> bool:
 
 def placed(number: int, raw: bytes, line: AnyLine) -> Line:
     """Tell by what a line is sorted: its room, its kind, its place or its time."""
+    if isinstance(line, FileLine):
+        return Line("", FILE, number, raw, at=line.id)
+    if isinstance(line, FilePartLine):
+        # Behind its file, and in order.
+        return Line("", FILE, number, raw, at=f"{line.file_id}:{line.part:08d}")
     if isinstance(line, UserLine):
         return Line("", USERS, number, raw)
     if isinstance(line, RoomLine):
         return Line(line.id, ROOM, number, raw)
-    if isinstance(line, MemberLine):
-        return Line(line.room_id, MEMBER, number, raw)
-    if isinstance(line, ReactionLine):
-        return Line(line.room_id, REACTION, number, raw, at=moment(line.created_at))
-    if isinstance(line, EventLine):
-        return Line(line.room_id, EVENT, number, raw, seq=line.seq)
-    return Line(line.room_id, MESSAGE, number, raw, seq=line.seq, at=moment(line.created_at))
+    seq = line.seq if isinstance(line, EventLine | MessageLine) else None
+    at = moment(line.created_at) if isinstance(line, ReactionLine | MessageLine) else ""
+    return Line(line.room_id, _KINDS[line.type], number, raw, seq=seq, at=at)
+
+
+_KINDS: Final = {
+    "message": MESSAGE,
+    "event": EVENT,
+    "reaction": REACTION,
+    "member": MEMBER,
+    "edit": EDIT,
+    "ban": BAN,
+}

@@ -1,4 +1,4 @@
-"""The statements of export and import: set-based, so that a million rows are a few thousand."""
+"""The statements of an import: set-based, so that a million rows are a few thousand."""
 
 from collections.abc import Sequence
 from typing import Any, Final, TypeAlias
@@ -67,15 +67,15 @@ where m.client_id = :client and m.id = any (:ids)
 """)
 _MEMBERS: Final = text("""
 insert into member (room_id, user_id, client_id, role, joined_at, joined_seq, min_seq, read_seq,
-  read_msg_no, is_muted, is_favorite, notification_level)
+  read_msg_no, is_muted, is_favorite, notification_level, marked_unread, muted_until)
 select cast(:room as uuid), u.id, cast(:client as uuid), r.role,
   coalesce(r.joined_at, clock_timestamp()),
   r.joined_seq,
   r.min_seq, coalesce(r.read_seq, o.last_seq), coalesce(r.read_msg_no, o.msg_no), r.is_muted,
-  r.is_favorite, r.notification_level
+  r.is_favorite, r.notification_level, r.marked_unread, r.muted_until
 from jsonb_to_recordset(cast(:rows as jsonb)) as r (user_id text, role text, joined_at timestamptz,
   joined_seq bigint, min_seq bigint, read_seq bigint, read_msg_no bigint, is_muted boolean,
-  is_favorite boolean, notification_level text)
+  is_favorite boolean, notification_level text, marked_unread boolean, muted_until timestamptz)
 join app_user u on u.client_id = cast(:client as uuid) and u.external_id = r.user_id
 join room o on o.id = cast(:room as uuid) and o.client_id = cast(:client as uuid)
 on conflict (room_id, user_id) do nothing returning user_id
@@ -91,7 +91,43 @@ _SEATED: Final = (
         " rooms_changed_at = clock_timestamp() where id = any (:users)"
     ),
     text("delete from departure where room_id = :room and user_id = any (:users)"),
+    # Two people have one direct room, and find it again; unless they have another one already.
+    text("""
+update room r set pair = p.pair
+from (select string_agg(user_id::text, ':' order by user_id) as pair, count(*) as n
+  from member where room_id = :room) p
+where r.id = :room and r.client_id = :client and r.type = 'direct' and r.pair is null and p.n = 2
+  and not exists (select from room o
+    where o.client_id = :client and o.pair = p.pair and o.deleted_at is null)
+"""),
 )
+_CARRY: Final = text("""
+insert into message_file (file_id, message_id, client_id)
+select distinct f.id, m.id, m.client_id
+from message m cross join lateral jsonb_array_elements(m.attachments) a
+join file f on f.client_id = m.client_id and f.id::text = a ->> 'file_id'
+where m.client_id = :client and m.id = any (:ids) and jsonb_typeof(a) = 'object'
+on conflict do nothing
+""")
+_EDITS: Final = text("""
+insert into message_edit (message_id, version, client_id, content, replaced_at)
+select m.id, r.version, cast(:client as uuid), r.content,
+  coalesce(r.replaced_at, clock_timestamp())
+from jsonb_to_recordset(cast(:rows as jsonb)) as r (message_id uuid, version int, content text,
+  replaced_at timestamptz)
+join message m on m.id = r.message_id and m.client_id = cast(:client as uuid)
+  and m.room_id = cast(:room as uuid) and m.deleted_at is null
+on conflict do nothing returning message_id
+""")
+_BANS: Final = text("""
+insert into room_ban (room_id, user_id, client_id, until, reason, created_at)
+select cast(:room as uuid), u.id, cast(:client as uuid), r.until, r.reason,
+  coalesce(r.created_at, clock_timestamp())
+from jsonb_to_recordset(cast(:rows as jsonb)) as r (user_id text, until timestamptz, reason text,
+  created_at timestamptz)
+join app_user u on u.client_id = cast(:client as uuid) and u.external_id = r.user_id
+on conflict do nothing returning user_id
+""")
 _USERS: Final = text("""
 insert into app_user (id, client_id, external_id, display_name, avatar_url, details, created_at)
 select id, cast(:client as uuid), user_id, display_name, avatar_url, details,
@@ -105,12 +141,16 @@ _USER_IDS: Final = text(
 )
 _ROOM: Final = text("""
 insert into room (id, client_id, type, title, external_id, history, details, is_active, epoch,
-  min_seq, last_seq, members_count, created_by, created_at, updated_at, deactivation_check_at)
+  min_seq, last_seq, members_count, slow_mode_s, post_role, archived_at, assignee, closed_at,
+  deactivated_at, created_by, created_at, updated_at, last_activity_at, deactivation_check_at)
 values (:id, :client, :type, :title, :external_id, :history, cast(:details as jsonb),
   cast(:is_active as boolean), 1,
-  cast(:min_seq as bigint), cast(:min_seq as bigint) - 1, 0, :created_by,
+  cast(:min_seq as bigint), cast(:min_seq as bigint) - 1, 0, :slow_mode_s, :post_role,
+  :archived_at, :assignee, :closed_at, :deactivated_at, :created_by,
   coalesce(cast(:created_at as timestamptz), clock_timestamp()),
-  coalesce(cast(:created_at as timestamptz), clock_timestamp()),
+  coalesce(cast(:updated_at as timestamptz), cast(:created_at as timestamptz), clock_timestamp()),
+  coalesce(cast(:last_activity_at as timestamptz), cast(:created_at as timestamptz),
+    clock_timestamp()),
   case when cast(:is_active as boolean) then clock_timestamp() + interval '7 days' end)
 """)
 _LOCK: Final = text("""
@@ -233,6 +273,18 @@ class ImportRepository:
             await self._session.execute(_COUNT_REACTIONS, self._of(ids=ids))
         return len(ids)
 
+    async def carry(self, message_ids: Sequence[UUID]) -> None:
+        """Note which files messages carry, as is done when they are stored."""
+        await self._session.execute(_CARRY, self._of(ids=list(message_ids)))
+
+    async def edits(self, room_id: UUID, rows: Sequence[dict[str, Any]]) -> int:
+        made = await self._session.execute(_EDITS, self._of(room=room_id, rows=rows))
+        return len(made.all())
+
+    async def bans(self, room_id: UUID, rows: Sequence[dict[str, Any]]) -> int:
+        made = await self._session.execute(_BANS, self._of(room=room_id, rows=rows))
+        return len(made.all())
+
     async def members(self, room_id: UUID, rows: Sequence[dict[str, Any]]) -> int:
         made = await self._session.execute(_MEMBERS, self._of(room=room_id, rows=rows))
         users = list(made.scalars())
@@ -250,94 +302,3 @@ class ImportRepository:
         if "rows" in values:
             values["rows"] = orjson.dumps(values["rows"], default=str).decode()
         return {"client": self._client_id, **values}
-
-
-_USERS_OUT: Final = text("""
-select external_id as user_id, display_name, avatar_url, details as metadata, created_at, id
-from app_user where client_id = :client and erasing_at is null
-  and (cast(:after as uuid) is null or id > :after) order by id limit :limit
-""")
-_ROOMS_OUT: Final = text("""
-select id, type as room_type, external_id, title, history, details as metadata, is_active,
-  created_by, min_seq, last_seq, created_at
-from room where client_id = :client and deleted_at is null
-  and (cast(:after as uuid) is null or id > :after) order by id limit :limit
-""")
-_MESSAGES_OUT: Final = text("""
-select m.room_id, m.id, m.seq, m.msg_no, e.id as event_id, m.sender, m.sender_id,
-  case when m.sender <> 'user' then m.sender_key end as origin, m.client_msg_id,
-  encode(m.body_hash, 'hex') as hash, m.content, m.status, m.partial_content, m.error_message,
-  m.context, m.reply_to, m.thread_id, m.reply_count, m.attachments, m.mentions,
-  m.details as metadata, m.silent, m.pinned, m.pinned_at, m.version, m.changed_seq, m.edited_at,
-  m.deleted_at, m.created_at
-from message m left join room_event e on e.room_id = m.room_id and e.seq = m.seq
-where m.room_id = :room and m.client_id = :client and m.seq > 0 and m.seq > :after
-  and m.seq <= :up_to order by m.seq limit :limit
-""")
-_EVENTS_OUT: Final = text("""
-select room_id, seq, id, type as event, actor_type, actor_id, message_id, data, created_at
-from room_event where room_id = :room and client_id = :client and seq > :after and seq <= :up_to
-  and type <> 'message.created' order by seq limit :limit
-""")
-_REACTIONS_OUT: Final = text("""
-select m.room_id, m.seq, r.message_id, u.external_id as user_id, r.emoji, r.created_at
-from message m join reaction r on r.message_id = m.id join app_user u on u.id = r.user_id
-where m.room_id = :room and m.client_id = :client and m.seq > 0 and m.seq = any (
-  array(select q.seq from message q where q.room_id = :room and q.seq > :after and q.seq > 0
-    and q.seq <= :up_to order by q.seq limit :limit))
-order by m.seq, r.created_at
-""")
-_MEMBERS_OUT: Final = text("""
-select m.room_id, u.external_id as user_id, m.role, m.joined_at, m.joined_seq, m.min_seq,
-  m.read_seq, m.read_msg_no, m.is_muted, m.is_favorite, m.notification_level, m.user_id as id
-from member m join app_user u on u.id = m.user_id
-where m.room_id = :room and m.client_id = :client
-  and (cast(:after as uuid) is null or m.user_id > :after) order by m.user_id limit :limit
-""")
-
-
-class ExportRepository:
-    """Pages of what a client has."""
-
-    def __init__(self, session: AsyncSession, client_id: UUID) -> None:
-        self._session = session
-        self._client_id = client_id
-
-    async def users(self, after: UUID | None, limit: int) -> list[dict[str, Any]]:
-        return await self._page(_USERS_OUT, after=after, limit=limit)
-
-    async def rooms(self, after: UUID | None, limit: int) -> list[dict[str, Any]]:
-        return await self._page(_ROOMS_OUT, after=after, limit=limit)
-
-    async def messages(
-        self, room_id: UUID, after: int, up_to: int, limit: int
-    ) -> list[dict[str, Any]]:
-        return await self._page(_MESSAGES_OUT, room=room_id, after=after, up_to=up_to, limit=limit)
-
-    async def reactions(
-        self, room_id: UUID, after: int, up_to: int, limit: int
-    ) -> list[dict[str, Any]]:
-        """Give the reactions of the same messages as `messages` gives."""
-        return await self._page(_REACTIONS_OUT, room=room_id, after=after, up_to=up_to, limit=limit)
-
-    async def events(
-        self, room_id: UUID, after: int, up_to: int, limit: int
-    ) -> list[dict[str, Any]]:
-        return await self._page(_EVENTS_OUT, room=room_id, after=after, up_to=up_to, limit=limit)
-
-    async def members(self, room_id: UUID, after: UUID | None, limit: int) -> list[dict[str, Any]]:
-        return await self._page(_MEMBERS_OUT, room=room_id, after=after, limit=limit)
-
-    async def total(self) -> int:
-        found = await self._session.execute(
-            text(
-                "select coalesce(sum(last_seq - min_seq + 1), 0) from room"
-                " where client_id = :client and deleted_at is null"
-            ),
-            {"client": self._client_id},
-        )
-        return int(found.scalar_one())
-
-    async def _page(self, statement: Any, **values: Any) -> list[dict[str, Any]]:  # noqa: ANN401
-        found = await self._session.execute(statement, {"client": self._client_id, **values})
-        return [dict(row) for row in found.mappings()]

@@ -3,11 +3,19 @@
 from datetime import datetime
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AwareDatetime,
+    Base64Bytes,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+)
 
 from chatserver.kernel.wire import ExternalId
 
 VERSION = 1
+UUID_TEXT = r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
 
 Foreign: TypeAlias = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 Seq: TypeAlias = Annotated[int, Field(ge=1, le=2**53 - 1)]
@@ -42,6 +50,14 @@ class RoomLine(LineIn):
     history: Literal["all", "joined"] = "all"
     metadata: Object = {}
     is_active: bool = True
+    slow_mode_s: Annotated[int, Field(ge=0, le=120)] = 0
+    post_role: Literal["owner", "admin", "moderator", "member", "guest"] = "guest"
+    archived_at: AwareDatetime | None = None
+    assignee: ExternalId | None = None
+    closed_at: AwareDatetime | None = None
+    deactivated_at: AwareDatetime | None = None
+    last_activity_at: AwareDatetime | None = None
+    updated_at: AwareDatetime | None = None
     created_by: ExternalId | None = None
     min_seq: Seq = 1
     created_at: AwareDatetime | None = None
@@ -59,6 +75,8 @@ class MemberLine(LineIn):
     read_msg_no: Count | None = None
     is_muted: bool = False
     is_favorite: bool = False
+    marked_unread: bool = False
+    muted_until: AwareDatetime | None = None
     notification_level: Literal["all", "mentions", "none"] = "mentions"
 
 
@@ -121,9 +139,68 @@ class ReactionLine(LineIn):
     created_at: AwareDatetime | None = None
 
 
-Line: TypeAlias = UserLine | RoomLine | MemberLine | MessageLine | EventLine | ReactionLine
+class EditLine(LineIn):
+    """What a message said before it was edited."""
+
+    type: Literal["edit"]
+    room_id: Foreign
+    message_id: Foreign
+    version: Annotated[int, Field(ge=1, le=2**31 - 1)]
+    content: Annotated[str, StringConstraints(max_length=60_000)]
+    replaced_at: AwareDatetime | None = None
+
+
+class BanLine(LineIn):
+    """Who may not come back to a room, and until when; without an end, for good."""
+
+    type: Literal["ban"]
+    room_id: Foreign
+    user_id: ExternalId
+    until: AwareDatetime | None = None
+    reason: Name | None = None
+    created_at: AwareDatetime | None = None
+
+
+class FileLine(LineIn):
+    """A file that messages may carry. Its content follows in parts, or is in the store already."""
+
+    type: Literal["file"]
+    id: Annotated[str, StringConstraints(pattern=UUID_TEXT)]
+    name: Annotated[str, StringConstraints(min_length=1, max_length=255)]
+    content_type: Annotated[str, StringConstraints(min_length=1, max_length=128)]
+    size: Annotated[int, Field(ge=0, le=5 * 2**30)]
+    sha256: Base64Bytes
+    uploader_id: ExternalId | None = None
+    created_at: AwareDatetime | None = None
+
+
+class FilePartLine(LineIn):
+    """A piece of a file; together, by `part` from 1 on, they are its content."""
+
+    type: Literal["file_part"]
+    file_id: Annotated[str, StringConstraints(pattern=UUID_TEXT)]
+    part: Annotated[int, Field(ge=1, le=99_999_999)]
+    data: Base64Bytes
+
+
+Line: TypeAlias = (
+    UserLine
+    | RoomLine
+    | MemberLine
+    | MessageLine
+    | EventLine
+    | ReactionLine
+    | EditLine
+    | BanLine
+    | FileLine
+    | FilePartLine
+)
 LINES: dict[str, type[Line]] = {
     "user": UserLine,
+    "file": FileLine,
+    "file_part": FilePartLine,
+    "edit": EditLine,
+    "ban": BanLine,
     "room": RoomLine,
     "member": MemberLine,
     "message": MessageLine,
@@ -141,6 +218,11 @@ class Counted(BaseModel):
     messages: int = 0
     events: int = 0
     reactions: int = 0
+    edits: int = 0
+    bans: int = 0
+    files: int = 0
+    # Files whose content is neither in the lines nor in the store, or is another one.
+    files_missing: int = 0
     known: int = 0
 
 

@@ -2,7 +2,8 @@
 
 import hashlib
 import re
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, TypeAlias, TypeVar
@@ -13,11 +14,15 @@ from chatserver.infra.unit_of_work import UnitOfWork
 from chatserver.kernel.ids import uuid7
 from chatserver.kernel.opening import Open
 from chatserver.transfer import policies
+from chatserver.transfer.contents import FileTaker, Keep, Progress, SortedFiles
 from chatserver.transfer.errors import LineConflictError
 from chatserver.transfer.repository import ImportRepository
 from chatserver.transfer.schemas import (
+    BanLine,
     Counted,
+    EditLine,
     EventLine,
+    LineIn,
     MemberLine,
     MessageLine,
     ReactionLine,
@@ -29,11 +34,11 @@ CHUNK: Final = 500
 LONGEST_ID: Final = 64
 _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _SYSTEM: Final = re.compile(r"system:[A-Za-z0-9._:-]{1,150}")
-Progress: TypeAlias = Callable[[int], None]
 # Makes messages findable, in the transaction that they come in with.
 Index: TypeAlias = Callable[[UnitOfWork, list[UUID]], Awaitable[None]]
 Row: TypeAlias = dict[str, Any]
-Each = TypeVar("Each")
+# What of a room's line becomes a column of another name, or none.
+_RENAMED: Final = {"type", "id", "room_type", "external_id", "metadata"}
 
 
 @dataclass(slots=True)
@@ -47,11 +52,14 @@ class _Target:
 class Import:
     """Takes lines in; what is there already is passed by, so that it may be done again."""
 
-    def __init__(self, open_work: Open[UnitOfWork], client_id: UUID, *, index: Index) -> None:
+    def __init__(
+        self, open_work: Open[UnitOfWork], client_id: UUID, *, index: Index, keep: Keep
+    ) -> None:
         self._open_work = open_work
         self._client_id = client_id
         self._index = index
         self.counted = Counted()
+        self._files = FileTaker(keep, self.counted)
 
     def stage(self, staging: Staging, lines: Iterable[bytes], progress: Progress) -> int:
         """Read a file and check it; nothing is stored before all of it is right. Counts lines.
@@ -77,13 +85,20 @@ class Import:
         Raises:
             LineConflictError: something else has an id or a place; what came before is stored.
         """
-        for chunk in _chunks(staging.lines("", policies.USERS)):
+        for chunk in staging.chunks("", policies.USERS, CHUNK):
             async with self._open_work() as work:
                 users = [_as(UserLine, raw) for _, raw in chunk]
-                made = await self._tables(work).users([_user(user) for user in users])
+                rows = [
+                    user.model_dump(exclude={"type", "metadata"}) | {"details": user.metadata}
+                    for user in users
+                ]
+                made = await self._tables(work).users(rows)
             self.counted.users += made
             self.counted.known += len(chunk) - made
             progress(len(chunk))
+        # Before the messages that carry them.
+        with closing(staging.lines("", policies.FILE)) as files:
+            await self._files.take(SortedFiles(files), progress)
         for group in staging.groups():
             if group:
                 await self._room(staging, group, progress)
@@ -100,13 +115,15 @@ class Import:
             (policies.MESSAGE, self._messages),
             (policies.EVENT, self._events),
             (policies.REACTION, self._reactions),
+            (policies.EDIT, self._edits),
+            (policies.BAN, self._bans),
         ):
-            for chunk in _chunks(staging.lines(group, kind)):
+            for chunk in staging.chunks(group, kind, CHUNK):
                 await apply(target, chunk)
                 progress(len(chunk))
         await self._fill(target)
         # Last, since whoever has no pointer of his own has read it all.
-        for chunk in _chunks(staging.lines(group, policies.MEMBER)):
+        for chunk in staging.chunks(group, policies.MEMBER, CHUNK):
             await self._members(target, chunk)
             progress(len(chunk))
 
@@ -131,14 +148,9 @@ class Import:
                 {
                     "id": room_id,
                     "type": line.room_type,
-                    "title": line.title,
                     "external_id": name,
-                    "history": line.history,
                     "details": line.metadata,
-                    "is_active": line.is_active,
-                    "min_seq": line.min_seq,
-                    "created_by": line.created_by,
-                    "created_at": line.created_at,
+                    **line.model_dump(exclude=_RENAMED),
                 }
             )
             self.counted.rooms += 1
@@ -154,6 +166,13 @@ class Import:
             people = await tables.user_ids(sorted(names))
             rows = [self._message(target, it, raw, people) for _, it, raw in lines]
             fresh = await self._fresh(tables, target, lines, rows)
+            new = {row["id"] for _, row in fresh}
+            # They were here before a file that they carry.
+            late = [
+                row["id"] for row in rows if row["id"] not in new and self._files.are_carried(row)
+            ]
+            if late:
+                await tables.carry(late)
             if not fresh:
                 return
             last_seq, msg_no = room["last_seq"], room["msg_no"]
@@ -279,15 +298,29 @@ class Import:
         self.counted.reactions += made
         self.counted.known += len(chunk) - made
 
+    async def _edits(self, target: _Target, chunk: list[tuple[int, bytes]]) -> None:
+        rows = []
+        for _, raw in chunk:
+            line = _as(EditLine, raw)
+            message_id = self._id(target, line.message_id)
+            rows.append(line.model_dump(exclude={"type", "room_id"}) | {"message_id": message_id})
+        async with self._open_work() as work:
+            made = await self._tables(work).edits(target.id, rows)
+        self.counted.edits += made
+        self.counted.known += len(chunk) - made
+
+    async def _bans(self, target: _Target, chunk: list[tuple[int, bytes]]) -> None:
+        async with self._open_work() as work:
+            tables = self._tables(work)
+            made = await tables.bans(target.id, await _named(tables, BanLine, chunk))
+        self.counted.bans += made
+        self.counted.known += len(chunk) - made
+
     async def _members(self, target: _Target, chunk: list[tuple[int, bytes]]) -> None:
         async with self._open_work() as work:
             tables = self._tables(work)
             await tables.lock(target.id)
-            lines = [_as(MemberLine, raw) for _, raw in chunk]
-            await tables.user_ids(sorted({line.user_id for line in lines}))
-            made = await tables.members(
-                target.id, [line.model_dump(exclude={"type", "room_id"}) for line in lines]
-            )
+            made = await tables.members(target.id, await _named(tables, MemberLine, chunk))
         self.counted.members += made
         self.counted.known += len(chunk) - made
 
@@ -334,26 +367,23 @@ class Import:
         return ImportRepository(work.session, self._client_id)
 
 
-Model = TypeVar("Model", UserLine, RoomLine, MemberLine, MessageLine, EventLine, ReactionLine)
+Model = TypeVar("Model", bound=LineIn)
 
 
 def _as(model: type[Model], raw: bytes) -> Model:
     return model.model_validate_json(raw)
 
 
-def _chunks(lines: Iterator[Each]) -> Iterator[list[Each]]:
-    chunk: list[Each] = []
-    for line in lines:
-        chunk.append(line)
-        if len(chunk) == CHUNK:
-            yield chunk
-            chunk = []
-    if chunk:
-        yield chunk
+Named: TypeAlias = type[BanLine] | type[MemberLine]
 
 
-def _user(line: UserLine) -> Row:
-    return line.model_dump(exclude={"type", "metadata"}) | {"details": line.metadata}
+async def _named(
+    tables: ImportRepository, model: Named, chunk: list[tuple[int, bytes]]
+) -> list[Row]:
+    """Read lines that name somebody, and make whoever is unknown."""
+    lines = [_as(model, raw) for _, raw in chunk]
+    await tables.user_ids(sorted({line.user_id for line in lines}))
+    return [line.model_dump(exclude={"type", "room_id"}) for line in lines]
 
 
 def _created(row: Row) -> Row:

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from ipaddress import IPv6Address, ip_address
 from typing import Any, Final, Literal, TypeAlias
 from uuid import UUID
@@ -28,6 +29,15 @@ Find: TypeAlias = Callable[[UUID], Awaitable[Mapping[str, Any]]]
 # What writes a message, and what brings somebody into a room, by whichever door.
 MESSAGES: Final = frozenset({"message.send", "message.post", "assistant.ask", "session.message"})
 JOINS: Final = frozenset({"room.join", "room.watch", "member.put"})
+# What moves a pointer: clients are to say it once in a while, not for each line they scroll by.
+READS: Final = frozenset({"read.mark", "read.unmark"})
+_ALSO: Final = {
+    **dict.fromkeys(MESSAGES, ("messages",)),
+    **dict.fromkeys(JOINS, ("joins",)),
+    **dict.fromkeys(READS, ("reads",)),
+}
+# Those that the client as a whole is held to as well.
+_SHARED: Final = frozenset({"commands", "requests", "messages"})
 # A user may have several devices, each with a key of its own.
 USER_FACTOR: Final = 5
 FRESH_S: Final = 5.0
@@ -189,7 +199,7 @@ class Gate:
     def buckets(self, principal: Principal, door: Door, name: str) -> list[Bucket]:
         """Give the buckets of a call, the caller's own first."""
         numbers = self.book.of(principal.client_id)
-        also = ("messages",) if name in MESSAGES else ("joins",) if name in JOINS else ()
+        also = _ALSO.get(name, ())
         plan = (principal.caller, principal.client_id, principal.user_id, principal.kid, door, also)
         planned = self._plans.get(plan)
         if planned is not None and planned[0] is numbers:
@@ -203,7 +213,8 @@ class Gate:
     def _planned(
         self, principal: Principal, door: Door, also: tuple[str, ...], numbers: Numbers
     ) -> list[Bucket]:
-        client, bucket = principal.client_id.hex, self._limiter.bucket
+        client = principal.client_id.hex
+        bucket = partial(self._limiter.bucket, home=client)
         if principal.caller is not Caller.USER:
             # A server speaks for all users of its client: it shares the client's limits.
             names = [door, *(each for each in also if each == "messages")]
@@ -214,7 +225,7 @@ class Gate:
         for each in (door, *also):
             found.append(bucket(numbers.policy(each), key))
             found.append(bucket(numbers.policy(f"user-{each}", USER_FACTOR, of=each), user))
-            if each != "joins":
+            if each in _SHARED:
                 found.append(bucket(numbers.policy(f"client-{each}"), client))
         return found
 
@@ -227,14 +238,16 @@ class Gate:
         await self.book.load(principal.client_id)
         if not self._enabled:
             return
-        numbers, bucket = self.book.of(principal.client_id), self._limiter.bucket
+        numbers, client = self.book.of(principal.client_id), principal.client_id.hex
+        bucket = partial(self._limiter.bucket, home=client)
         user = principal.user_id.hex
         key = _key_of(principal)
+        arrivals = self.book.default.policy("address-connects")
         buckets = [
             bucket(numbers.policy("connects"), key),
             bucket(numbers.policy("user-connects", USER_FACTOR, of="connects"), user),
-            bucket(numbers.policy("client-connects"), principal.client_id.hex),
-            bucket(self.book.default.policy("address-connects"), network_of(address)),
+            bucket(numbers.policy("client-connects"), client),
+            self._limiter.bucket(arrivals, network_of(address)),
         ]
         self._count(principal, "connections")
         if not self._limiter.take_now(buckets):
@@ -304,7 +317,7 @@ class Gate:
         if key is not None:
             # A key's id is no secret: guesses from elsewhere must not lock its owner out.
             name = f"{key.kid}@{network}"
-            buckets.append(self._limiter.bucket(policy("key-failures"), name))
+            buckets.append(self._limiter.bucket(policy("key-failures"), name, home=network))
         return buckets
 
     def _count(self, principal: Principal, metric: str) -> None:

@@ -140,10 +140,17 @@ class Registry:
         holder: object,
         *,
         namespaces: tuple[str, ...] = (),
+        commands: frozenset[str] | None = None,
         routes: tuple[Route, ...] = (),
     ) -> None:
-        """Take all operations of a holder, and the routes that lead to them or to earlier ones."""
-        for found in declared_in(holder, namespaces=namespaces):
+        """Take all operations of a holder, and the routes that lead to them or to earlier ones.
+
+        `commands`: which of them are commands in the namespaces; None: all of them.
+        """
+        for declared in declared_in(holder, namespaces=namespaces):
+            found = declared
+            if commands is not None and declared.name not in commands:
+                found = replace(declared, namespaces=())
             if found.name in self.operations:
                 msg = f"{found.name} is declared twice"
                 raise ValueError(msg)

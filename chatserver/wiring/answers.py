@@ -37,7 +37,6 @@ from chatserver.infra.unit_of_work import UnitOfWork
 from chatserver.kernel.clock import utc_now
 from chatserver.kernel.tasks import end
 from chatserver.realtime.presence import OFFLINE, Presence
-from chatserver.realtime.publisher import bucket
 from chatserver.realtime.store import Store
 from chatserver.rooms.members import MemberService
 from chatserver.rooms.service import RoomService
@@ -90,7 +89,7 @@ class AnswerWiring:
         self._scripts = RedisScripts(settings.redis_url.get_secret_value(), SCRIPT, name="answers")
         self._presence = Presence(Store(core.bus.url, prefix=core.bus.prefix))
         self.stream = StreamLog(
-            self._scripts, core.publisher, bucket_of=bucket, prefix=core.bus.prefix
+            self._scripts, core.publisher, sharded=core.bus.sharded, prefix=core.bus.prefix
         )
         self.store = GenerationStore(core.database)
         self.open_answers = core.open(self.answers)

@@ -189,5 +189,103 @@ async def test_the_trace_says_how_far_a_message_came(js: JavaScript, scene: Scen
     assert len(nodes) == 2
     assert {each["sockets"] for each in nodes.values()} == {1}
     assert {each["head"] for each in nodes.values()} == {2}
+    # The same on the socket, and why somebody did not get it.
+    await scene.people("carol")
+    room2 = (await alice.create_room("bob", "carol"))["id"]
+    lost = await alice.say(room2, "nobody tells carol")
+    hook = {"url": "https://8.8.8.8/hook", "events": ["message.*"], "room_ids": [room]}
+    (await scene.api.post("/webhooks/endpoints", hook)).ok()
+    own = await alice.call(CHAT, "message.trace", {"message_id": lost["id"]})
+    statuses = {each["user_id"]: each["status"] for each in own["unread_by"]}
+    assert statuses == {"bob": "online", "carol": "offline"}
+    assert "webhooks" not in own
+    whole = (await scene.api.get(f"/messages/{lost['id']}/trace")).ok()
+    assert [each["state"] for each in whole["webhooks"]] == ["not_wanted"]
+    assert whole["notifications"] == []
     refused = await (await scene.as_user("bob", 1)).get(f"/messages/{message['id']}/trace")
     assert (refused.status, refused.body["code"]) == (403, "message.not_yours")
+
+
+async def test_the_rest_is_the_same_by_either_door(js: JavaScript, scene: Scene) -> None:
+    """What the others above do by one door alone: here the JavaScript client, and REST."""
+    alice, bob, room = await pair(js, scene)
+    rest = {"alice": await scene.as_user("alice"), "bob": await scene.as_user("bob", 1)}
+    here = {"room_id": room}
+
+    first = await alice.say(room, "one")
+    await bob.say(room, "reply", reply_to=first["id"])
+    ref = {"message_id": first["id"]}
+    await alice.call(CHAT, "message.edit", {**ref, "content": "two", "if_version": 1})
+    (await rest["alice"].patch(f"/messages/{first['id']}", {"content": "three"})).ok()
+    (await rest["bob"].put(f"/messages/{first['id']}/reactions/party")).ok()
+    for command, path in (
+        ("message.get", ""),
+        ("message.thread", "/thread"),
+        ("message.edits", "/edits"),
+        ("reaction.list", "/reactions"),
+    ):
+        by_rest = (await rest["alice"].get(f"/messages/{first['id']}{path}")).ok()
+        assert await alice.call(CHAT, command, ref) == by_rest, command
+    reacted = await bob.call(CHAT, "reaction.list", ref)
+    assert [(it["user_id"], it["emoji"]) for it in reacted["items"]] == [("bob", "party")]
+    past = await alice.call(CHAT, "message.edits", ref)
+    assert [(it["version"], it["content"]) for it in past["items"]] == [(1, "one"), (2, "two")]
+    closed = await alice.refused(CHAT, "message.edit", {**ref, "content": "x", "attachments": []})
+    assert (closed["code"], closed["details"][0]["field"]) == ("payload.invalid", "attachments")
+
+    own = {**here, "user_id": "bob"}
+    liked = await bob.call(
+        ROOMS, "member.update", {**own, "is_favorite": True, "notification_level": "none"}
+    )
+    assert "is_favorite" not in liked  # private: one's own devices are told
+    mine = (await rest["bob"].get(f"/rooms/{room}")).ok()["me"]
+    assert (mine["is_favorite"], mine["notification_level"]) == (True, "none")
+    assert (
+        await bob.call(ROOMS, "member.list", here)
+        == (await rest["bob"].get(f"/rooms/{room}/members")).ok()
+    )
+    assert await bob.call(CHAT, "read.summary", {}) == (await rest["bob"].get("/me/unread")).ok()
+
+
+async def test_invites_flags_and_tickets_by_either_door(js: JavaScript, scene: Scene) -> None:
+    alice, bob, room = await pair(js, scene)
+    rest = {"alice": await scene.as_user("alice")}
+    here = {"room_id": room}
+    first = await alice.say(room, "one")
+    ref = {"message_id": first["id"]}
+    invite = await alice.call(ROOMS, "invite.create", {**here, "max_uses": 1})
+    carol = await js.device("carol", scene.nodes[1].url, await scene.key_of("carol")).connect()
+    seen = await carol.call(ROOMS, "invite.preview", {"code": invite["code"]})
+    assert (seen["room_id"], seen["is_member"]) == (room, False)
+    await carol.call(ROOMS, "invite.accept", {"code": invite["code"]})
+    await scene.people("dave")
+    late = await (await scene.as_user("dave")).post(f"/invites/{invite['code']}/accept")
+    assert (late.status, late.body["code"]) == (410, "invite.ended")
+    await carol.say(room, "let me in")
+
+    await carol.call(CHAT, "message.flag", {**ref, "reason": "rude"})
+    [flag] = (await alice.call(CHAT, "flag.list", here))["items"]
+    assert (flag["message_id"], flag["flagged_by"]) == (first["id"], "carol")
+    done = await rest["alice"].post(f"/moderation/flags/{flag['id']}/resolve", {"action": "delete"})
+    assert done.status == 200
+    assert (await alice.call(CHAT, "message.get", ref))["deleted_at"] is not None
+
+    ticket = (await carol.create_room(type="support", title="help"))["id"]
+    await scene.api.post(f"/rooms/{ticket}/members", {"user_ids": ["alice"], "role": "moderator"})
+    await carol.say(ticket, "it does not work")
+    [item] = (await alice.call(ROOMS, "support.queue", {}))["items"]
+    assert (item["room"]["id"], item["status"], item["requester_id"]) == (ticket, "open", "carol")
+    await alice.call(ROOMS, "support.assign", {"room_id": ticket, "user_id": "alice"})
+    (await rest["alice"].post(f"/rooms/{ticket}/close")).ok()
+    [shut] = (await rest["alice"].get("/support/queue", status="closed")).ok()["items"]
+    assert shut["assignee_id"] == "alice"
+
+    await alice.call(ROOMS, "room.update", {**here, "is_archived": True})
+    refused = await (await scene.as_user("bob")).post(f"/rooms/{room}/messages", {"content": "x"})
+    assert (refused.status, refused.body["code"]) == (409, "room.archived")
+    assert (
+        await alice.call(ROOMS, "ban.list", here)
+        == (await rest["alice"].get(f"/rooms/{room}/bans")).ok()
+    )
+    await alice.call(ROOMS, "room.delete", here)
+    await eventually(lambda: any(f["type"] == "room.deleted" for f in bob.facts(room)))

@@ -47,6 +47,16 @@ def payload_of(command: str, ids: dict[str, str]) -> dict[str, Any]:
         "message.send": {**room, "content": "I was here", "client_msg_id": "intruder"},
         "message.history": room,
         "message.search": {**room, "q": "own"},
+        "message.get": message,
+        "message.thread": message,
+        "message.edits": message,
+        "message.trace": message,
+        "reaction.list": message,
+        "read.summary": {},
+        "member.list": room,
+        "member.update": {**room, "user_id": ids["user"], "role": "guest"},
+        "ban.list": room,
+        "room.delete": room,
         "message.edit": {**message, "content": "I was here"},
         "message.delete": message,
         "message.react": {**message, "emoji": "👍"},
@@ -93,6 +103,7 @@ def payload_of(command: str, ids: dict[str, str]) -> dict[str, Any]:
 # These do not fail for what is not one's own: they list, compare, or find nothing to end.
 SUCCEEDING: Final = {
     *("room.list", "sync", "room.unwatch", "presence.set", "support.queue", "flag.list"),
+    "read.summary",
     *("notification.list", "notification.ack", "notification.read", "notification.read_all"),
 }
 # Whoever of the client holds a code comes in by it: that is what it is for. Of another client's

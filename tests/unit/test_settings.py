@@ -211,6 +211,8 @@ class TestLimits:
             "requests_burst": 10_000,
             "joins_per_s": 100,
             "joins_burst": 2000,
+            "reads_per_s": 30,
+            "reads_burst": 600,
             "connects_per_s": 50,
             "connects_burst": 1000,
             "client_messages_per_s": 20_000,

@@ -4,7 +4,7 @@ All of it may be lost: the message's row has the text up to a second ago, and wh
 reads that.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Final, Protocol
@@ -43,14 +43,14 @@ if op == 'end' then
   for _, key in ipairs(KEYS) do redis.call('EXPIRE', key, ARGV[3]) end
   return {0}
 end
-local at = 4
+local at = 5
 if op == 'emit' then
-  redis.call('XADD', log, 'MAXLEN', '~', ARGV[4], ARGV[3] .. '-0', 'g', g, 't', ARGV[5])
-  redis.call('EXPIRE', log, ARGV[6])
-  redis.call('EXPIRE', state, ARGV[6])
-  at = 7
+  redis.call('XADD', log, 'MAXLEN', '~', ARGV[5], ARGV[3] .. '-0', 'g', g, 't', ARGV[6])
+  redis.call('EXPIRE', log, ARGV[7])
+  redis.call('EXPIRE', state, ARGV[7])
+  at = 8
 end
-for i = at, #ARGV, 2 do redis.call('PUBLISH', ARGV[i], ARGV[i + 1]) end
+for i = at, #ARGV, 2 do redis.call(ARGV[4], ARGV[i], ARGV[i + 1]) end
 return {0, redis.call('HEXISTS', state, 'c'), redis.call('SCARD', readers)}
 """
 
@@ -84,6 +84,11 @@ class Piece:
 class Scripts(Protocol):
     """One connection to Redis with our script; see `infra/redis_scripts.py`."""
 
+    @property
+    def is_cluster(self) -> bool:
+        """Whether a script reaches no more than one slot."""
+        ...
+
     def ask(self, keys: Sequence[str], arguments: Sequence[str | bytes]) -> Any:  # noqa: ANN401 - a future
         ...
 
@@ -98,6 +103,14 @@ class Envelopes(Protocol):
         """Give the channels a fact goes to, with what is published there."""
         ...
 
+    def channel_of(self, room_id: UUID) -> str:
+        """Name the channel of a room's facts."""
+        ...
+
+    def put(self, channel: str, data: bytes) -> None:
+        """Publish soon, in the order of the calls."""
+        ...
+
 
 class StreamLog:
     """The pieces of all running answers. Raises `RedisAwayError` while Redis is away."""
@@ -107,12 +120,13 @@ class StreamLog:
         scripts: Scripts,
         bus: Envelopes,
         *,
-        bucket_of: Callable[[UUID], int],
+        sharded: bool | None = None,
         prefix: str = "chatserver",
     ) -> None:
+        """`sharded`: whether the bus uses sharded pub/sub; None: where there is a Cluster."""
         self._scripts = scripts
         self._bus = bus
-        self._bucket_of = bucket_of
+        self._sharded = sharded
         self._prefix = prefix
 
     async def take(self, room_id: UUID, message_id: UUID, generation: int) -> list[Piece] | None:
@@ -126,25 +140,28 @@ class StreamLog:
 
     async def emit(self, room_id: UUID, message_id: UUID, piece: Piece, fact: Committed) -> Emitted:
         """Append a piece and publish it, if the generation is still the current one."""
+        within, after = self._packed(room_id, fact)
         answer = await self._ask(
             room_id,
             message_id,
             "emit",
             piece.generation,
             piece.index,
+            self._verb,
             MOST_PIECES,
             piece.text.encode(),
             RUNNING_S,
-            *self._packed(fact),
+            *within,
         )
-        return _emitted(answer)
+        return self._emitted(answer, after)
 
     async def tell(
         self, room_id: UUID, message_id: UUID, generation: int, fact: Committed
     ) -> Emitted:
         """Publish a fact in its place among the pieces, if the generation is still current."""
-        answer = await self._ask(room_id, message_id, "tell", generation, 0, *self._packed(fact))
-        return _emitted(answer)
+        within, after = self._packed(room_id, fact)
+        answer = await self._ask(room_id, message_id, "tell", generation, 0, self._verb, *within)
+        return self._emitted(answer, after)
 
     async def end(self, room_id: UUID, message_id: UUID, generation: int) -> None:
         """Let go of the pieces soon: the answer is complete, or failed."""
@@ -176,18 +193,35 @@ class StreamLog:
         return await self._scripts.ask(self._keys(room_id, message_id), asked)
 
     def _keys(self, room_id: UUID, message_id: UUID) -> tuple[str, str, str]:
-        # The tag keeps an answer's keys in one slot of a cluster.
-        name = f"{self._prefix}:answer:{{r{self._bucket_of(room_id)}}}:{message_id.hex}"
+        # The tag keeps an answer's keys in one slot of a Cluster, that of the room's channel.
+        name = f"{self._prefix}:answer:{{{self._bus.channel_of(room_id)}}}:{message_id.hex}"
         return name, f"{name}:log", f"{name}:readers"
 
-    def _packed(self, fact: Committed) -> list[str | bytes]:
-        return [part for envelope in self._bus.envelopes(fact) for part in envelope]
+    @property
+    def _verb(self) -> str:
+        sharded = self._scripts.is_cluster if self._sharded is None else self._sharded
+        return "SPUBLISH" if sharded else "PUBLISH"
 
+    def _packed(
+        self, room_id: UUID, fact: Committed
+    ) -> tuple[list[str | bytes], list[tuple[str, bytes]]]:
+        """Pack a fact: what the script publishes itself, and what is published after it."""
+        envelopes = self._bus.envelopes(fact)
+        after: list[tuple[str, bytes]] = []
+        if self._scripts.is_cluster:
+            # A script reaches one slot. What goes to single people is elsewhere; whoever gets it
+            # after a takeover knows by its generation that it is an old one.
+            channel = self._bus.channel_of(room_id)
+            after = [each for each in envelopes if each[0] != channel]
+            envelopes = [each for each in envelopes if each[0] == channel]
+        return [part for envelope in envelopes for part in envelope], after
 
-def _emitted(answer: Any) -> Emitted:  # noqa: ANN401 - what the script gives
-    if answer[0] != Outcome.DONE:
-        return Emitted(Outcome(answer[0]))
-    return Emitted(Outcome.DONE, bool(answer[1]), int(answer[2]))
+    def _emitted(self, answer: Any, after: list[tuple[str, bytes]]) -> Emitted:  # noqa: ANN401 - what the script gives
+        if answer[0] != Outcome.DONE:
+            return Emitted(Outcome(answer[0]))
+        for channel, data in after:
+            self._bus.put(channel, data)
+        return Emitted(Outcome.DONE, bool(answer[1]), int(answer[2]))
 
 
 def _pieces(entries: Any) -> list[Piece]:  # noqa: ANN401 - what XRANGE gives

@@ -51,6 +51,16 @@ from notification_delivery nd where nd.notification_id = :id and d.id = nd.deliv
 _MARK: Final = text("""
 update notification set cancelled_at = coalesce(cancelled_at, clock_timestamp()) where id = :id
 """)
+# `ids` of deliveries rise with time: only those since the message are looked at.
+_TRACED: Final = text("""
+select nd.person as user_id, nd.channel, d.state, d.reason, d.id as delivery_id, d.settled_at
+from notification_delivery nd
+join delivery d on d.id = nd.delivery_id
+join notification n on n.id = nd.notification_id
+where nd.client_id = :client and nd.person = any (:people) and nd.delivery_id >= :since
+  and n.details ->> 'message_id' = :message
+order by nd.delivery_id limit 500
+""")
 # What a sender needs to know, for many at once: whom, what, through whom, and whether still.
 _SENDABLE: Final = """
 select d.id, n.category, n.priority, nd.person, nd.address, nd.notification_id, nd.unless,
@@ -124,6 +134,19 @@ class NotificationRepository:
         """Read a client's providers by channel, in the order in which they are asked."""
         rows = await self._session.execute(_ROUTES, {"client": client_id})
         return {row.channel: row.route for row in rows}
+
+    async def traced(
+        self, client_id: UUID, people: Sequence[str], *, message_id: UUID, since: datetime
+    ) -> list[dict[str, Any]]:
+        """Read deliveries to people of notifications whose metadata name a message."""
+        values = {
+            "client": client_id,
+            "people": list(people),
+            "since": UUID(int=int(since.timestamp() * 1000) << 80),
+            "message": str(message_id),
+        }
+        found = await self._session.execute(_TRACED, values)
+        return [dict(row) for row in found.mappings()]
 
     async def add(
         self,

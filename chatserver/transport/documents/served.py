@@ -1,4 +1,4 @@
-"""Serves `/openapi.json` and `/asyncapi.json`, written when somebody first asks, and their pages."""
+"""Serves `/openapi.json`, `/asyncapi.json`, written when somebody first asks, and their pages."""
 
 import asyncio
 import hashlib

@@ -48,6 +48,14 @@ select e.id, e.client_id, e.events, e.room_ids, e.room_types, e.bot_ids,
 from webhook_endpoint e join delivery_target t on t.id = e.id
 where e.client_id = any (:clients) and e.deleted_at is null
 """
+_TRACED: Final = text("""
+select e.id as endpoint_id, d.id as delivery_id, coalesce(d.state, '') as state, d.reason,
+  coalesce(d.tries, 0) as attempts, d.next_at, d.settled_at
+from webhook_endpoint e
+left join webhook_event v on v.client_id = e.client_id and v.id = :event
+left join delivery d on d.target_id = e.id and d.source_seq = v.seq
+where e.client_id = :client and e.deleted_at is null order by e.id limit 500
+""")
 # What is needed to send some deliveries, for many at once.
 _SENDABLE: Final = """
 select p.place, v.seq, v.id, v.type, v.room_id, v.room_seq, v.actor_type, v.actor_id, v.data,
@@ -236,6 +244,11 @@ class EndpointRepository:
             {"client": client_id, "since": since},
         )
         return int(found.scalar_one())
+
+    async def traced(self, client_id: UUID, event_id: UUID) -> list[dict[str, Any]]:
+        """Read what became of an event at each endpoint; no `state` where nothing was made."""
+        found = await self._session.execute(_TRACED, {"client": client_id, "event": event_id})
+        return [dict(row) for row in found.mappings()]
 
     async def target(self, endpoint_id: UUID) -> Target | None:
         found = await self._session.execute(

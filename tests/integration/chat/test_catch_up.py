@@ -15,6 +15,7 @@ from chatserver.chat.schemas import (
     Events,
     ListEvents,
     ListMessages,
+    ListThread,
     MessageOut,
     MessageRef,
     React,
@@ -27,8 +28,10 @@ from chatserver.chat.schemas import (
 from chatserver.kernel.errors import DomainError
 from chatserver.kernel.ids import uuid7
 from chatserver.kernel.principal import Principal
+from chatserver.operations import build_registry
+from chatserver.privacy.schemas import PersonPath
 from chatserver.rooms.errors import NotARoomMemberError, RoomNotFoundError
-from chatserver.rooms.schemas import RoomRef, UpdateMember, UpdateRoom
+from chatserver.rooms.schemas import BanMember, MuteMember, RoomRef, UpdateMember, UpdateRoom
 from tests.support.talk import Talk
 
 
@@ -243,6 +246,28 @@ class TestHistory:
             await read(after_seq=1, before_seq=5)
         assert caught.value.code == "payload.invalid"
 
+    async def test_a_page_ends_at_256_kib_and_says_so(self, talk: Talk, master: Principal) -> None:
+        alice = await talk.user(master, "alice")
+        room = await talk.room(alice)
+        first = await talk.send(alice, room.id, "root")
+        for n in range(9):
+            await talk.send(alice, room.id, str(n) + "€" * 19_990, reply_to=first.message.id)
+        chat = talk.container.chat
+
+        async def read(**where: Any) -> tuple[list[int], bool]:
+            found = await chat.list(alice, ListMessages(room_id=room.id, **where))
+            assert len(found.model_dump_json()) < 300 * 1024
+            return [message.seq for message in found.items], found.has_more
+
+        assert await read() == ([8, 9, 10, 11], True)
+        assert await read(before_seq=8) == ([4, 5, 6, 7], True)
+        assert await read(before_seq=4) == ([2, 3], False)
+        assert await read(after_seq=0) == ([2, 3, 4, 5, 6], True)
+        assert await read(after_seq=7) == ([8, 9, 10, 11], False)
+        thread = await chat.thread(alice, ListThread(message_id=first.message.id, after_seq=3))
+        assert [message.seq for message in thread.items] == [4, 5, 6, 7]
+        assert (thread.has_more, thread.count) == (True, 9)
+
 
 class TestSnapshot:
     async def test_it_is_the_state_of_the_room_and_of_the_callers_seat(
@@ -300,6 +325,89 @@ class TestSnapshot:
             assert applied(state, found.events) == observed(last)
         whole = await events(talk, owner, room.id, limit=300)
         assert agree(whole, talk, room.id)
+
+    async def test_each_type_of_fact_alone_makes_the_state_after_of_that_before(  # noqa: PLR0915
+        self, talk: Talk, master: Principal
+    ) -> None:
+        """Every type that has a seq, but `room.deleted`: of that room there is no snapshot."""
+        alice, bob, carol, dave = await talk.users(master, "alice", "bob", "carol", "dave")
+        room = (await talk.room(alice, bob, carol)).id
+        container = talk.container
+        states = [await snapshot(talk, alice, room)]
+
+        async def look() -> None:
+            states.append(await snapshot(talk, alice, room))
+
+        await talk.invite(alice, room, dave)
+        await look()
+        secret = await talk.send(dave, room, "of dave", mentions=["bob"])
+        said = await talk.send(bob, room, "of bob", mentions=["dave", "alice"])
+        await look()
+        ref: dict[str, Any] = {"message_id": said.message.id}
+        async with container.open_changes() as changes:
+            await changes.edit(bob, EditMessage(**ref, content="edited"))
+        await look()
+        for who, emoji in ((dave, "👍"), (alice, "👍"), (alice, "🎉")):
+            async with container.open_changes() as changes:
+                await changes.react(who, React(**ref, emoji=emoji))
+            await look()
+        async with container.open_changes() as changes:
+            await changes.unreact(alice, React(**ref, emoji="👍"))
+        for message in (secret, said):
+            async with container.open_changes() as changes:
+                await changes.pin(alice, MessageRef(message_id=message.message.id))
+            await look()
+        async with container.open_changes() as changes:
+            await changes.unpin(alice, MessageRef(**ref))
+        await look()
+        gone = await talk.send(bob, room, "to be deleted", reply_to=said.message.id)
+        async with container.open_changes() as changes:
+            await changes.delete(bob, MessageRef(message_id=gone.message.id))
+        await look()
+        async with container.open_sanctions() as sanctions:
+            await sanctions.mute(alice, MuteMember(room_id=room, user_id="carol", for_s=60))
+        await look()
+        async with container.open_members() as members:
+            command = UpdateMember(room_id=room, user_id="bob", role="moderator")
+            await members.update(alice, command)
+        await look()
+        async with container.open_sanctions() as sanctions:
+            await sanctions.ban(alice, BanMember(room_id=room, user_id="carol"))
+        await look()
+        async with container.open_rooms() as rooms:
+            await rooms.update(
+                alice, UpdateRoom(room_id=room, slow_mode_s=5, post_role="member", title="t")
+            )
+        await look()
+        await talk.run(
+            "update room set last_activity_at = clock_timestamp() - interval '29 days 12 hours',"
+            " deactivation_check_at = clock_timestamp()"
+        )
+        async with container.open_rooms() as rooms:
+            await rooms.deactivate_due(limit=10)
+        await look()
+        async with container.open_rooms() as rooms:
+            await rooms.deactivate(alice, RoomRef(room_id=room))
+        await look()
+        await talk.send(alice, room, "awake")
+        before = await snapshot(talk, alice, room)
+        for state in states:
+            found = await events(talk, alice, room, after_seq=state.as_of_seq, limit=300)
+            assert applied(state, found.events) == observed(before), state.as_of_seq
+        async with container.open_privacy() as privacy:
+            asked = await privacy.erase(master, PersonPath(external_id="dave"))
+        await container.privacy.eraser.erase(asked.id)
+        last = await snapshot(talk, alice, room)
+        seen = {event["type"] for event in (await events(talk, alice, room, limit=300)).events}
+        sequenced = {fact.name for fact in build_registry().facts.values() if fact.sequenced}
+        assert sequenced - seen == {"room.deleted"}
+        for state in states:
+            found = await events(talk, alice, room, after_seq=state.as_of_seq, limit=300)
+            # Whose reactions have gone no fact says: a device loads counts anew after an erasure.
+            made, expected = applied(state, found.events), observed(last)
+            for each in (*made["messages"], *expected["messages"]):
+                each.pop("reactions", None)
+            assert made == expected, state.as_of_seq
 
 
 # What a random step may be refused with: he is not there, or the message is deleted by now.
@@ -384,14 +492,20 @@ async def act(
                 )
 
 
-ROOM_STATE = ("title", "is_active", "members_count", "metadata", "deactivated_at", "epoch")
+ROOM_STATE = (
+    "title", "is_active", "members_count", "metadata", "deactivated_at", "deactivates_at", "epoch",
+    "slow_mode_s", "post_role", "archived_at",
+)  # fmt: skip
 
 
 def observed(state: Snapshot) -> dict[str, Any]:
     room = state.room.model_dump(mode="json")
     return {
         "room": {name: room[name] for name in ROOM_STATE},
-        "members": {member.user_id: member.role for member in state.members},
+        "members": {
+            member["user_id"]: (member["role"], member.get("muted_until"))
+            for member in (each.model_dump(mode="json") for each in state.members)
+        },
         "messages": [as_told(message) for message in state.messages],
         "pins": [as_told(message) for message in state.pins],
         "seq": state.as_of_seq,
@@ -401,8 +515,15 @@ def observed(state: Snapshot) -> dict[str, Any]:
 def as_told(message: MessageOut | dict[str, Any]) -> dict[str, Any]:
     """A message as everyone sees it: whose reactions they are is for one reader alone."""
     members = dict(message if isinstance(message, dict) else message.model_dump(mode="json"))
+    if members["metadata"] == {"erased": True}:
+        return purged(members)
     members["reactions"] = {each["emoji"]: each["count"] for each in members["reactions"]}
     return members
+
+
+def purged(message: dict[str, Any]) -> dict[str, Any]:
+    """What a device keeps of a message whose author was erased: its place."""
+    return {"id": message["id"], "seq": message["seq"], "pinned": False, "erased": True}
 
 
 def places(made: dict[str, Any], message_id: str | None) -> list[dict[str, Any]]:
@@ -418,7 +539,7 @@ def applied(state: Snapshot, facts: list[dict[str, Any]]) -> dict[str, Any]:
     for fact in facts:
         assert fact["seq"] == made["seq"] + 1
         made["seq"] = fact["seq"]
-        if fact["type"].startswith(("message.", "reaction.", "pin.")):
+        if fact["type"].startswith(("message", "reaction.", "pin.")):
             apply_to_messages(made, fact["type"], fact["data"])
         else:
             apply_to_room(made, fact["type"], fact["data"])
@@ -429,7 +550,9 @@ def applied(state: Snapshot, facts: list[dict[str, Any]]) -> dict[str, Any]:
 def apply_to_messages(made: dict[str, Any], fact_type: str, data: dict[str, Any]) -> None:
     for root in places(made, data.get("thread", {}).get("id")):
         root["reply_count"] = data["thread"]["reply_count"]
-    if fact_type == "message.created":
+    if fact_type == "messages.erased":
+        purge(made, data["user_id"], data["up_to_seq"])
+    elif fact_type == "message.created":
         made["messages"].append(as_told(data["message"]))
     elif fact_type == "reaction.changed":
         for place in places(made, data["message_id"]):
@@ -446,15 +569,32 @@ def apply_to_messages(made: dict[str, Any], fact_type: str, data: dict[str, Any]
     made["pins"] = [message for message in made["pins"] if message["pinned"]]
 
 
+def purge(made: dict[str, Any], person: str, up_to_seq: int) -> None:
+    made["members"].pop(person, None)
+    for kept in ("messages", "pins"):
+        made[kept] = [
+            purged(message)
+            if message.get("erased")
+            or (message["sender_id"] == person and message["seq"] <= up_to_seq)
+            else message
+            for message in made[kept]
+        ]
+    for message in (*made["messages"], *made["pins"]):
+        if person in message.get("mentions", ()):
+            message["mentions"] = [name for name in message["mentions"] if name != person]
+
+
 def apply_to_room(made: dict[str, Any], fact_type: str, data: dict[str, Any]) -> None:
     if fact_type.startswith("room."):
         made["room"] = {name: data["room"][name] for name in ROOM_STATE}
         return
     made["room"]["members_count"] = data["members_count"]
+    if data["user_id"] is None:
+        return  # somebody who was erased since; `messages.erased` will say who
     if fact_type == "member.left":
-        del made["members"][data["user_id"]]
+        made["members"].pop(data["user_id"], None)
     else:
-        made["members"][data["user_id"]] = data["role"]
+        made["members"][data["user_id"]] = (data["role"], data.get("muted_until"))
 
 
 class TestSync:

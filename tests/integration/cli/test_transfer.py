@@ -125,7 +125,7 @@ def test_out_and_in_again(shell: Shell, tmp_path: Path) -> None:
     done = shell.json("import", "acme", str(ours))
     assert done == {
         "users": 0, "rooms": 0, "members": 0, "messages": 0, "events": 0, "reactions": 0,
-        "known": 20,
+        "edits": 0, "bans": 0, "files": 0, "files_missing": 0, "known": 20,
     }  # fmt: skip
     streamed = shell("export", "acme")
     assert streamed.out.encode().splitlines() == ours.read_bytes().splitlines()

@@ -168,8 +168,9 @@ class TestRegistry:
     ) -> None:
         b = await member("b")
         store = Store(f"redis://127.0.0.1:{valkey.port}/0", prefix="test-nodes")
-        await store.redis.set("{test-nodes:nodes}:evil", "0" * 64 + " http://127.0.0.1:1")
-        await store.redis.sadd("{test-nodes:nodes}", "evil")
+        forged = "0" * 64 + " http://127.0.0.1:1"
+        await store.ask(lambda redis: redis.set("{test-nodes:nodes}:evil", forged))
+        await store.ask(lambda redis: redis.sadd("{test-nodes:nodes}", "evil"))
         await b.registry._turn()
         assert await b.registry.where("evil") is None
         await store.close()

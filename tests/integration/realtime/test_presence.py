@@ -83,7 +83,7 @@ def faster(monkeypatch: pytest.MonkeyPatch) -> None:
 async def url(valkey: TestValkey) -> str:
     found = f"redis://127.0.0.1:{valkey.port}/0"
     store = Store(found, prefix="")
-    await store.redis.flushall()
+    await store.ask(lambda redis: redis.flushall())
     await store.close()
     return found
 
@@ -181,7 +181,7 @@ class TestPresence:
         b.connect("bob")
         await asyncio.sleep(0.2)
         await a.watch(ann, "bob")
-        await a.store.redis.flushall()
+        await a.store.ask(lambda redis: redis.flushall())
         await asyncio.sleep(0.6)
         statuses = await a.presence.read([user_id("bob")])
         assert statuses[user_id("bob")].status == "online"

@@ -1,3 +1,4 @@
+from collections import Counter
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -7,19 +8,33 @@ from uuid import UUID, uuid4
 import orjson
 import pytest
 
-from chatserver.chat.schemas import EditMessage, ListEvents, ListMessages, MessageRef, React
+from chatserver.chat.schemas import (
+    EditMessage,
+    ListEvents,
+    ListMessages,
+    MarkRead,
+    MessageRef,
+    React,
+    RoomRequest,
+)
+from chatserver.files.policies import key_of
+from chatserver.files.schemas import FileOut, FileRef
 from chatserver.infra.staging import Staging
 from chatserver.kernel.principal import Principal
-from chatserver.rooms.schemas import RoomRef
+from chatserver.rooms.errors import RoomBannedError, RoomMutedError
+from chatserver.rooms.schemas import BanMember, InviteMembers, MuteMember, RoomRef, UpdateRoom
 from chatserver.search.schemas import SearchMessages
 from chatserver.transfer.errors import LineConflictError, LineInvalidError
 from chatserver.transfer.service import Import
 from chatserver.wiring.transfer import open_export, open_import
-from tests.support.files import Shelf
+from tests.support.files import Shelf, checksum, picture
 from tests.support.people import House
 from tests.support.servers import Servers
 
-TABLES = ("app_user", "room", "member", "message", "room_event", "reaction", "mention")
+TABLES = (
+    "app_user", "room", "member", "message", "room_event", "reaction", "mention", "message_edit",
+    "room_ban",
+)  # fmt: skip
 START = datetime(2020, 1, 1, tzinfo=UTC)
 
 
@@ -28,7 +43,9 @@ async def exported(house: House, client: Principal) -> list[bytes]:
 
 
 async def imported(house: House, client: Principal, lines: Iterable[bytes]) -> dict[str, int]:
-    return await _applied(open_import(house.container, client.client_id), lines)
+    return await _applied(
+        open_import(house.container, client.client_id, files=house.container.files), lines
+    )
 
 
 async def _applied(taken: Import, lines: Iterable[bytes]) -> dict[str, int]:
@@ -103,6 +120,132 @@ async def a_life(shelf: Shelf) -> UUID:
     return room.id
 
 
+async def a_full_life(shelf: Shelf) -> tuple[UUID, UUID, FileOut, FileOut]:
+    """All that a room can have: it, a direct room, a text and a picture."""
+    house, room_id = shelf.house, await a_life(shelf)
+    text = await shelf.file(shelf.bob, b"x" * 600_000, name="long.txt")
+    drawn = await shelf.file(shelf.bob, picture(), "image/png", name="drawn.png")
+    attached = [{"file_id": str(file.id)} for file in (text, drawn)]
+    sent = await house.say(shelf.bob, room_id, "look", attachments=attached)
+    await house.say(shelf.ann, room_id, "hush", silent=True)
+    async with house.container.open_changes() as changes:
+        for content in ("looc", "luck"):
+            await changes.edit(shelf.bob, EditMessage(message_id=sent.message.id, content=content))
+        await changes.pin(shelf.ann, MessageRef(message_id=sent.message.id))
+        await changes.react(shelf.ann, React(message_id=sent.message.id, emoji="🎉"))
+    zoe, _ = [await house.person(shelf.master, name) for name in ("zoe", "tom")]
+    async with house.container.open_members() as members:
+        await members.invite(shelf.master, InviteMembers(room_id=room_id, user_ids=["zoe", "tom"]))
+    async with house.container.open_sanctions() as sanctions:
+        await sanctions.ban(
+            shelf.ann, BanMember(room_id=room_id, user_id="tom", reason="spam", for_s=3600)
+        )
+        await sanctions.mute(shelf.ann, MuteMember(room_id=room_id, user_id="zoe", for_s=3600))
+    await house.container.reads.mark(shelf.bob, MarkRead(room_id=room_id, seq=3))
+    await house.container.reads.unmark(zoe, RoomRequest(room_id=room_id))
+    async with house.container.open_rooms() as rooms:
+        await rooms.update(shelf.ann, UpdateRoom(room_id=room_id, slow_mode_s=30))
+    direct = await house.room(shelf.ann, "bob", type="direct")
+    await house.say(shelf.ann, direct.id, "between us")
+    return room_id, direct.id, text, drawn
+
+
+async def seen(house: House, who: Principal, room_id: UUID, message_ids: list[UUID]) -> list[Any]:
+    """Give a room as one person sees it: the whole snapshot, and the history of edits."""
+    snapshot = await house.container.catch_up.snapshot(who, RoomRequest(room_id=room_id))
+    async with house.container.open_changes() as changes:
+        edits = [await changes.edits(who, MessageRef(message_id=each)) for each in message_ids]
+    shown = snapshot.model_dump(mode="json")
+    shown["room"].pop("deactivates_at")  # it begins anew
+    return [shown, [each.model_dump(mode="json") for each in edits]]
+
+
+async def test_a_room_with_everything_is_the_same_elsewhere(shelf: Shelf, servers: Servers) -> None:
+    room_id, direct_id, text, drawn = await a_full_life(shelf)
+    export = open_export(shelf.house.container, shelf.master.client_id, files=shelf.files)
+    lines = [line async for line in export.lines("acme")]
+    kinds = Counter(orjson.loads(line)["type"] for line in lines)
+    assert (kinds["file"], kinds["ban"], kinds["edit"]) == (2, 1, 3)
+    assert kinds["file_part"] >= 4  # none larger than a line may be
+    rows = await shelf.house.rows("select id from message where version > 1 and deleted_at is null")
+    edited = [row["id"] for row in rows]
+    async with elsewhere(servers) as (house, client):
+        counted = await imported(house, client, lines)
+        assert (counted["files"], counted["files_missing"], counted["known"]) == (2, 0, 0)
+        there = {name: await house.person(client, name) for name in ("ann", "bob", "zoe")}
+        here = {"ann": shelf.ann, "bob": shelf.bob}
+        for name, who in here.items():
+            for each in (room_id, direct_id):
+                mine = await seen(shelf.house, who, each, edited if name == "ann" else [])
+                assert mine == await seen(house, there[name], each, edited if name == "ann" else [])
+        store = house.container.files.store
+        for file, size in ((text, 600_000), (drawn, drawn.size)):
+            found = await house.container.files.service.get(there["bob"], FileRef(file_id=file.id))
+            assert (found.state, found.uploader_id) == ("ready", file.uploader_id)
+            content = await store.read(key_of(client.client_id, file.id))
+            assert checksum(content) == file.sha256
+            assert len(content) == size
+            assert (found.thumbnail is not None) is (file is drawn)
+        # Rules go on: who was muted is, who was banned stays out, a pair has one direct room.
+        with pytest.raises(RoomMutedError):
+            await house.say(there["zoe"], room_id, "hello?")
+        async with house.container.open_members() as members:
+            with pytest.raises(RoomBannedError):
+                await members.invite(client, InviteMembers(room_id=room_id, user_ids=["tom"]))
+        assert (await house.room(there["bob"], "ann", type="direct")).id == direct_id
+        before = await everything(house)
+        again = await imported(house, client, lines)
+        known = len(lines) - 1 - kinds["file_part"]
+        assert {name: n for name, n in again.items() if n} == {"known": known}
+        assert await everything(house) == before
+
+
+async def test_files_without_contents_are_taken_from_the_store_or_told_of(
+    shelf: Shelf, servers: Servers
+) -> None:
+    _, _, text, drawn = await a_full_life(shelf)
+    lines = await exported(shelf.house, shelf.master)
+    async with elsewhere(servers) as (house, client):
+        # One was copied by other means, beforehand.
+        content = await shelf.files.store.read(key_of(shelf.master.client_id, text.id))
+        key = key_of(client.client_id, text.id)
+        await house.container.files.store.put(key, content, content_type="text/plain")
+        counted = await imported(house, client, lines)
+        assert (counted["files"], counted["files_missing"]) == (1, 1)
+        found = await house.rows("select id from file")
+        assert [row["id"] for row in found] == [text.id]
+        # The other one comes later.
+        export = open_export(shelf.house.container, shelf.master.client_id, files=shelf.files)
+        counted = await imported(house, client, [line async for line in export.lines("acme")])
+        assert (counted["files"], counted["files_missing"]) == (1, 0)
+        await house.container.files.janitor.sweep()
+        ann = await house.person(client, "ann")
+        shown = await house.container.files.service.get(ann, FileRef(file_id=drawn.id))
+        assert shown.state == "ready"
+        assert await house.container.files.store.stat(key_of(client.client_id, drawn.id))
+
+
+@pytest.mark.parametrize("fault", ["other content", "part without a file", "another's file"])
+async def test_a_wrong_file_is_not_taken(shelf: Shelf, fault: str) -> None:
+    made = await shelf.file(shelf.ann, b"theirs")
+    file = {
+        "type": "file", "id": str(uuid4()), "name": "x", "content_type": "text/plain", "size": 6,
+        "sha256": made.sha256,
+    }  # fmt: skip
+    part = {"type": "file_part", "file_id": file["id"], "part": 1, "data": "b3RoZXJz"}
+    if fault == "other content":
+        counted = await imported(shelf.house, shelf.master, written(part, file))
+        assert (counted["files"], counted["files_missing"]) == (0, 1)
+    elif fault == "part without a file":
+        with pytest.raises(LineConflictError, match="line 1"):
+            await imported(shelf.house, shelf.master, written(part))
+    else:
+        other = await shelf.house.tenant("Other")
+        with pytest.raises(LineConflictError, match="another file"):
+            await imported(shelf.house, other, written({**file, "id": str(made.id)}))
+    assert len(await shelf.house.rows("select id from file")) == 1
+
+
 async def test_what_was_exported_is_the_same_elsewhere(shelf: Shelf, servers: Servers) -> None:
     room_id = await a_life(shelf)
     lines = await exported(shelf.house, shelf.master)
@@ -139,7 +282,7 @@ async def test_another_system_s_rows_are_numbered_by_time(shelf: Shelf) -> None:
     counted = await imported(shelf.house, shelf.master, foreign(1203))
     assert counted == {
         "users": 1, "rooms": 1, "members": 1, "messages": 1203, "events": 0, "reactions": 0,
-        "known": 0,
+        "edits": 0, "bans": 0, "files": 0, "files_missing": 0, "known": 0,
     }  # fmt: skip
     [room] = await shelf.house.rows("select * from room where external_id = 'their-room'")
     assert (room["last_seq"], room["msg_no"], room["epoch"]) == (1203, 1203, 1)
@@ -180,7 +323,9 @@ async def test_an_import_that_was_killed_goes_on_without_a_repeat(
     class KilledError(BaseException): ...
 
     for after in (0, 1, 3, 6):
-        taken = open_import(shelf.house.container, shelf.master.client_id)
+        taken = open_import(
+            shelf.house.container, shelf.master.client_id, files=shelf.house.container.files
+        )
         steps = iter(range(100))
 
         def die(_: int, after: int = after, steps: Any = steps) -> None:

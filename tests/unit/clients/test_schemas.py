@@ -63,6 +63,9 @@ def test_what_is_no_slug_is_refused_with_the_field_named(slug: object) -> None:
     assert [issue["field"] for issue in refused.value.issues] == ["slug"]
 
 
+ISSUER = {"issuer": "https://a.example", "audience": "b", "jwks_url": "https://a.example/keys"}
+
+
 @pytest.mark.parametrize(
     ("payload", "field"),
     [
@@ -75,6 +78,9 @@ def test_what_is_no_slug_is_refused_with_the_field_named(slug: object) -> None:
         ({"limits": {"messages_per_s": 0}}, "limits.messages_per_s"),
         ({"limits": {"messages_per_s": True}}, "limits.messages_per_s"),
         ({"limits": {"other": 1}}, "limits.other"),
+        # Characters are counted in bytes, too: an index has no room for more.
+        ({"jwt_issuers": [{**ISSUER, "issuer": "😀" * 400}]}, "jwt_issuers.0.issuer"),
+        ({"jwt_issuers": [{**ISSUER, "audience": "😀" * 257}]}, "jwt_issuers.0.audience"),
         ({"room_deactivation": {"group": -1}}, "room_deactivation.group"),
         ({"room_deactivation": {"group": "7d"}}, "room_deactivation.group"),
         ({"room_deactivation": {"lobby": 1}}, "room_deactivation.lobby"),

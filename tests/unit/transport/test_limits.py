@@ -152,6 +152,7 @@ class TestBuckets:
             "messages", "user-messages", "client-messages",
         ]  # fmt: skip
         assert self.names(gate, self.user(), "room.join")[3:] == ["joins", "user-joins"]
+        assert self.names(gate, self.user(), "read.mark")[3:] == ["reads", "user-reads"]
 
     def test_a_server_shares_its_clients_limits(self, gate: Gate) -> None:
         master = Principal(caller=Caller.MASTER, client_id=CLIENT)
