@@ -24,9 +24,11 @@ from chatserver.infra.token_buckets import Level
 from chatserver.kernel.clock import utc_now
 from chatserver.kernel.errors import DomainError, UnavailableError
 from chatserver.kernel.principal import Principal
+from chatserver.notifications.callbacks.door import CallbackDoor
 from chatserver.notifications.consent.door import UnsubscribeDoor
 from chatserver.notifications.inbox.events import INBOX_FACTS
 from chatserver.notifications.inbox.sockets import NAMESPACE as NOTIFICATIONS
+from chatserver.notifications.push.door import VapidDoor
 from chatserver.operations import NAMESPACE_SCOPES, NAMESPACES, build_registry
 from chatserver.realtime.census import EXCHANGE_S, Caps, Census
 from chatserver.realtime.engine import Realtime
@@ -214,6 +216,8 @@ class Server:
             siblings=self.siblings,
         ).attach(app)
         UnsubscribeDoor(self.container.notifications.open_consent).attach(app)
+        CallbackDoor(self.container.sending.open_callbacks, self.container.sending.lost).attach(app)
+        VapidDoor(self.container.notifications.push_keys).attach(app)
         InboundDoor(
             self.container.sources.reception,
             public_url=self.settings.public_url,

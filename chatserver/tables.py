@@ -16,7 +16,14 @@ from chatserver.assistant.retrieval.models import Receipt
 from chatserver.assistant.training.models import TrainingJob
 from chatserver.chat.models import Message
 from chatserver.clients.models import Client, ClientKey, JwtIssuer
-from chatserver.deliveries.models import Attempt, DayCount, Delivery, Target
+from chatserver.deliveries.models import (
+    Attempt,
+    AttemptPart,
+    DayCount,
+    Delivery,
+    DeliveryEvent,
+    Target,
+)
 from chatserver.files.models import MessageFile, ObjectRemoval, StoredFile
 from chatserver.infra.audit import AuditRow
 from chatserver.infra.cluster import ClusterGeneration
@@ -31,6 +38,7 @@ from chatserver.moderation.models import Flag, ModerationRule
 from chatserver.notifications.consent.models import Preference, Suppression
 from chatserver.notifications.devices.models import PushDevice
 from chatserver.notifications.inbox.models import InAppNotification
+from chatserver.notifications.push.models import ServerKey
 from chatserver.notifications.requests.models import (
     Notification,
     NotificationContent,
@@ -54,6 +62,7 @@ __all__ = [
     "METADATA",
     "AiUsage",
     "Attempt",
+    "AttemptPart",
     "AuditRow",
     "Bot",
     "BotIndex",
@@ -67,6 +76,7 @@ __all__ = [
     "ClusterGeneration",
     "DayCount",
     "Delivery",
+    "DeliveryEvent",
     "Departure",
     "Document",
     "EmbeddingModel",
@@ -108,6 +118,7 @@ __all__ = [
     "RoomBot",
     "RoomEvent",
     "SearchProgress",
+    "ServerKey",
     "StagedPart",
     "StoredFile",
     "Suppression",

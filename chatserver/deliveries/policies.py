@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from chatserver.deliveries.models import Claim, Sent
+from chatserver.deliveries.models import AttemptPart, Claim, Sent
+from chatserver.deliveries.schemas import AttemptOut
 
 HOUR: Final = 3600.0
 DAY: Final = 24 * HOUR
@@ -189,6 +190,18 @@ _ERRORS: Final = {
     "disabled_by_receiver": "it asked not to be sent anything again",
     "interrupted": "our worker was stopped before the answer came",
     "undeliverable": "we could not make the request",
+    "subscription_gone": "the browser is not subscribed any more",
+    "payload_too_large": "the push service takes no message of this size",
+    "push_service_resting": "the push service asked to be left in peace",
+}
+
+
+_REASONS: Final = {
+    "no_address": "nothing is known to send it to on this channel",
+    "preference": "the person does not want it",
+    "unsubscribe": "the recipient has unsubscribed",
+    "hard_bounce": "the address does not exist",
+    "complaint": "the recipient has complained",
 }
 
 
@@ -223,6 +236,14 @@ def explain(  # noqa: PLR0911 - one sentence for each case
         return Said("It was given up: the receiver is disabled. It can be replayed.", "receiver")
     if state == "expired":
         return Said(f"Its time was up after {tries}{f': {last}' if last else ''}.", fault)
+    return _said_of_end(state, reason, last, fault)
+
+
+def _said_of_end(state: str, reason: str | None, last: str, fault: str | None) -> Said:
+    if state == "suppressed":
+        return Said(f"It was not sent: {_REASONS.get(reason or '', reason)}.", None)
+    if state == "bounced":
+        return Said(f"It can't arrive: {last or reason}.", "receiver")
     if state == "cancelled":
         return Said("It was cancelled before it was delivered.", None)
     return Said(f"It failed: {last or reason or state}.", fault)
@@ -240,3 +261,11 @@ def _fault(attempt: tuple[str, str | None, int | None]) -> str | None:
     if outcome == "accepted":
         return None
     return "ours" if error in ("interrupted", "undeliverable") else "receiver"
+
+
+def part_out(part: AttemptPart, trigger: str) -> AttemptOut:
+    """Show what a try did at one of several addresses."""
+    return AttemptOut.model_validate(
+        part.model_dump(exclude={"part_id", "delivery_id", "client_id"})
+        | {"device_id": part.part_id, "trigger": trigger, "request": None, "response": None}
+    )

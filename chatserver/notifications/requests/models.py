@@ -11,6 +11,7 @@ from sqlalchemy import (
     LargeBinary,
     SmallInteger,
     UniqueConstraint,
+    text,
 )
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql import UUID as PG_UUID
@@ -72,6 +73,11 @@ class NotificationDelivery(SQLModel, table=True):
         ),
         Index("ix_notification_delivery_notification_id", "notification_id", "position"),
         Index("ix_notification_delivery_person", "client_id", "person"),
+        Index(
+            "ix_notification_delivery_instead_of",
+            "instead_of",
+            postgresql_where=text("instead_of is not null"),
+        ),
     )
 
     delivery_id: UUID = Field(sa_column=uuid_column(primary_key=True))

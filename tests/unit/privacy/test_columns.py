@@ -16,7 +16,9 @@ OF_NOBODY = {
     "inbound_secret",
     "inbound_source",
     "delivery",
+    "delivery_attempt_part",
     "delivery_day",
+    "delivery_event",
     "delivery_target",
     "job",
     "moderation_rule",
@@ -30,6 +32,7 @@ OF_NOBODY = {
     # Keys of objects that are to be removed, by ids alone; how far the log is indexed.
     "object_removal",
     "search_progress",
+    "server_key",
 }
 # What a bot is and knows is the application's own, whoever handed it in.
 KNOWLEDGE = {
