@@ -24,9 +24,11 @@ from chatserver.kernel.clock import utc_now
 from chatserver.kernel.errors import DomainError, UnavailableError
 from chatserver.kernel.principal import Principal
 from chatserver.kernel.tasks import end
+from chatserver.notifications.callbacks.door import CallbackDoor
 from chatserver.notifications.consent.door import UnsubscribeDoor
 from chatserver.notifications.inbox.events import INBOX_FACTS
 from chatserver.notifications.inbox.sockets import NAMESPACE as NOTIFICATIONS
+from chatserver.notifications.push.door import VapidDoor
 from chatserver.observing import Observation
 from chatserver.operations import NAMESPACE_SCOPES, NAMESPACES, build_registry
 from chatserver.realtime.census import EXCHANGE_S, Caps, Census
@@ -197,6 +199,8 @@ class Server:
         self.observed.attach(app, siblings=self.siblings)
         served.attach(app, self.registry)
         UnsubscribeDoor(self.container.notifications.open_consent).attach(app)
+        CallbackDoor(self.container.sending.open_callbacks, self.container.sending.lost).attach(app)
+        VapidDoor(self.container.notifications.push_keys).attach(app)
         inbound = InboundDoor(
             self.container.sources.reception,
             public_url=self.settings.public_url,

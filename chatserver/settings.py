@@ -61,6 +61,8 @@ class Settings(AnswerSettings, EmbeddingSettings, StorageSettings, BaseSettings)
     secret_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(min_length=1)
     key_pepper: Annotated[SecretStr, Field(min_length=8)]
     public_url: str | None = None
+    # Where push services find who runs this server; without it PUBLIC_URL.
+    push_contact: Annotated[str, Field(pattern=r"^(mailto:|https://)[!-~]{3,200}$")] | None = None
     trusted_proxies: Annotated[tuple[str, ...], NoDecode] = ()
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ("*",)
     socket_path: str = "/socket.io/"

@@ -18,11 +18,12 @@ from chatserver.chat.models import Message
 from chatserver.clients.models import Client, ClientKey, JwtIssuer
 from chatserver.deliveries.models import (
     Attempt,
+    AttemptPart,
     DayCount,
     Delivery,
+    DeliveryEvent,
     FailureTold,
     Target,
-    Watched,
 )
 from chatserver.files.models import MessageFile, ObjectRemoval, StoredFile
 from chatserver.infra.audit import AuditRow
@@ -40,6 +41,7 @@ from chatserver.notifications.batches.models import BatchPart, NotificationBatch
 from chatserver.notifications.consent.models import Preference, Suppression
 from chatserver.notifications.devices.models import PushDevice
 from chatserver.notifications.inbox.models import InAppNotification
+from chatserver.notifications.push.models import ServerKey
 from chatserver.notifications.requests.models import (
     Notification,
     NotificationContent,
@@ -63,6 +65,7 @@ __all__ = [
     "METADATA",
     "AiUsage",
     "Attempt",
+    "AttemptPart",
     "AuditRow",
     "BatchPart",
     "Bot",
@@ -77,6 +80,7 @@ __all__ = [
     "ClusterGeneration",
     "DayCount",
     "Delivery",
+    "DeliveryEvent",
     "Departure",
     "Document",
     "EmbeddingModel",
@@ -121,11 +125,11 @@ __all__ = [
     "RoomBot",
     "RoomEvent",
     "SearchProgress",
+    "ServerKey",
     "StagedPart",
     "StoredFile",
     "Suppression",
     "Target",
     "TrainingJob",
     "User",
-    "Watched",
 ]

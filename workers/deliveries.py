@@ -24,7 +24,7 @@ from chatserver.infra.batching import Batcher
 from chatserver.kernel.errors import UnavailableError
 from chatserver.kernel.principal import NOBODY
 from workers.condition import Condition
-from workers.delivery_ports import Judge, Notes, Queue, Sender
+from workers.delivery_ports import Cut, Judge, Notes, Queue, Sender
 
 POLL_S: Final = 1.0
 # So long at least between two walks through the targets.
@@ -38,7 +38,8 @@ NEEDED_S: Final = 25.0
 AGAIN_S: Final = 0.5
 WINDOW_S: Final = 60.0
 FLAPPING_AT: Final = 10
-_WELL: Final = frozenset({"rejected", "bounced", "skipped"})
+_WELL: Final = frozenset({"rejected", "bounced", "skipped", "unreachable", "waiting"})
+_LOST: Final = frozenset({"failed", "expired", "bounced", "suppressed"})
 NOTES: Final = 4
 # We could not make the request: no fault of the target.
 UNDELIVERABLE: Final = "undeliverable"
@@ -46,6 +47,22 @@ _UNREADABLE: Final = object()
 GIVE_BACK_S: Final = 2.0
 
 log = structlog.get_logger()
+
+
+def again(_: Claim, __: object) -> Verdict:
+    """Let what was cut off be tried again at once."""
+    return Verdict("retry_wait", "interrupted")
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What follows a try, and what follows one that had to be cut off."""
+
+    judge: Judge
+    cut: Cut
+
+
+PLAIN: Final = Rules(judge, again)
 
 
 @dataclass(slots=True)
@@ -75,7 +92,7 @@ class Lane:
         queue: Queue,
         sender: Sender,
         notes: Notes,
-        judge: Judge = judge,
+        rules: Rules = PLAIN,
         slots: int = SLOTS,
         poll_s: float = POLL_S,
         sweep_s: float = SWEEP_S,
@@ -84,7 +101,8 @@ class Lane:
         self._queue = queue
         self._sender = sender
         self._notes = notes
-        self._judge = judge
+        self._judge = rules.judge
+        self._cut = rules.cut
         self._slots = slots
         self._poll_s = poll_s
         self._sweep_s = sweep_s
@@ -139,6 +157,8 @@ class Lane:
                 self._look.clear()
                 try:
                     await self._claim()
+                    if await self._notes.pass_on():
+                        self._look.set()
                     self._condition.works()
                 except Exception as error:  # noqa: BLE001 - told once, with its trace; tried again
                     self._condition.fails(error)
@@ -251,7 +271,7 @@ class Lane:
             sent = await self._send(claim, loaded[0])
         except asyncio.CancelledError:
             sent = Sent(outcome="unknown", error="interrupted")
-            cut = Ended(claim, sent, Verdict("retry_wait", "interrupted"))
+            cut = Ended(claim, sent, self._cut(claim, loaded[0]))
             # Not through the batcher: this task has been told to end.
             async with asyncio.timeout(GIVE_BACK_S):
                 await self._queue.record([cut])
@@ -263,6 +283,8 @@ class Lane:
         if await self._record(Ended(claim, sent, verdict), ends_at):
             self.states[verdict.state] += 1
             try:
+                if verdict.state in _LOST:
+                    await self._notes.lost(claim)
                 await self._note(claim, sent)
             except UnavailableError:
                 # The next failure says the same.

@@ -48,6 +48,14 @@ class Notes(Protocol):
         """Note that a target that was not well took something."""
         ...
 
+    async def lost(self, claim: Claim) -> None:
+        """Hear that a delivery came to an end without having arrived."""
+        ...
+
+    async def pass_on(self) -> bool:
+        """Give what waits for a stopped target to others, where there are some; True: it did."""
+        ...
+
     async def gave_back(self, target_id: UUID) -> None:
         """Hear that what was held for a stopped target waits again: somebody else may take it."""
         ...
@@ -57,3 +65,9 @@ class Judge(Protocol):
     """Decides what follows a try."""
 
     def __call__(self, claim: Claim, sent: Sent, *, spread: float) -> Verdict: ...
+
+
+class Cut(Protocol):
+    """Decides what becomes of a delivery whose try this process had to cut off."""
+
+    def __call__(self, claim: Claim, loaded: Any, /) -> Verdict: ...  # noqa: ANN401 - what `load` gave

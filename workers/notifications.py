@@ -1,10 +1,13 @@
 """The lanes of notifications: one for each channel, all woken by one bell."""
 
 from collections.abc import Mapping
+from typing import Final
 
-from chatserver.notifications.requests.policies import judge
-from workers.deliveries import Lane
-from workers.delivery_ports import Notes, Queue, Sender
+from chatserver.notifications.requests.policies import EMAIL, SMS, cut_off, cut_short, judge
+from workers.deliveries import Lane, Rules, again
+from workers.delivery_ports import Cut, Notes, Queue, Sender
+
+CUTS: Final[Mapping[str, Cut]] = {EMAIL: cut_off, SMS: cut_short}
 
 
 class NotificationLanes:
@@ -24,7 +27,7 @@ class NotificationLanes:
                 queue=queue,
                 sender=sender,
                 notes=notes[channel],
-                judge=judge,
+                rules=Rules(judge, CUTS.get(channel, again)),
                 slots=slots,
             )
             for channel, sender in senders.items()

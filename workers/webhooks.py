@@ -22,6 +22,13 @@ delete from delivery_attempt where ctid = any (array(
   where started_at < clock_timestamp() - make_interval(days => :days)
   limit :limit for update skip locked))
 """)
+_PARTS: Final = text(_ATTEMPTS.text.replace("delivery_attempt", "delivery_attempt_part"))
+_TOLD: Final = text("""
+delete from delivery_event where ctid = any (array(
+  select ctid from delivery_event
+  where received_at < clock_timestamp() - make_interval(days => :days)
+  limit :limit for update skip locked))
+""")
 # Ids hold their time: what is older stands before `below`, and the index of ids finds it.
 _DELIVERIES: Final = text("""
 delete from delivery where id = any (array(
@@ -116,6 +123,8 @@ class WebhookJobs:
             now = (await session.execute(_NOW)).scalar_one()
         below = first_id(now - timedelta(days=KEPT_DAYS))
         await self._all(_ATTEMPTS, {"days": ATTEMPTS_KEPT_DAYS})
+        await self._all(_PARTS, {"days": ATTEMPTS_KEPT_DAYS})
+        await self._all(_TOLD, {"days": KEPT_DAYS})
         await self._all(_DELIVERIES, {"days": ATTEMPTS_KEPT_DAYS, "below": below})
         await self._all(_RECIPIENTS, {"below": below})
         await self._all(_REQUESTS, {"below": below})

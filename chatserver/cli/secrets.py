@@ -19,6 +19,7 @@ from chatserver.infra.secrets import SecretBox
 from chatserver.infra.signing import Signed, is_signed
 from chatserver.notifications.batches.models import place_of_batch, place_of_part
 from chatserver.notifications.devices.service import place as place_of_device
+from chatserver.notifications.push.models import place_of_key as place_of_server_key
 from chatserver.notifications.requests.models import place_of_address, place_of_content
 from chatserver.privacy.policies import canonical
 from chatserver.privacy.schemas import ErasureOut, Signature
@@ -96,6 +97,7 @@ SEALED: Final = (
         lambda row: place_of_device(row["client_id"], row["id"]),
         also=("client_id",),
     ),
+    SealedColumn("server_key", "sealed", ("name",), lambda row: place_of_server_key(row["name"])),
     SealedColumn(
         "inbound_secret",
         "sealed",

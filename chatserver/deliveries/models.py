@@ -20,6 +20,7 @@ from sqlmodel import Field, SQLModel
 
 from chatserver.kernel.tables import time_column, uuid_column
 
+STOPPED = "state in ('paused', 'disabled', 'deleted') or open_until is not null"
 WAITING = "state in ('scheduled', 'queued', 'retry_wait')"
 
 
@@ -34,6 +35,7 @@ class Target(SQLModel, table=True):
     __table_args__ = (
         ForeignKeyConstraint(["client_id"], ["client.id"], ondelete="CASCADE"),
         UniqueConstraint("client_id", "id"),
+        Index("ix_delivery_target_stopped", "channel", postgresql_where=text(STOPPED)),
     )
 
     id: UUID = Field(sa_column=uuid_column(primary_key=True))
@@ -155,6 +157,59 @@ class Attempt(SQLModel, table=True):
     response: bytes | None = Field(default=None, sa_column=Column(LargeBinary, nullable=True))
 
 
+class AttemptPart(SQLModel, table=True):
+    """What one try did at one of several addresses: a push goes to all of a person's devices.
+
+    Written as soon as it is known, before the try itself is: whoever tries again knows who has it.
+    """
+
+    __tablename__ = "delivery_attempt_part"
+    __table_args__ = (
+        Index("ix_delivery_attempt_part_started_at", "started_at", postgresql_using="brin"),
+    )
+
+    delivery_id: UUID = Field(sa_column=uuid_column(primary_key=True))
+    generation: int = Field(primary_key=True)
+    no: int = Field(primary_key=True)
+    part_id: UUID = Field(sa_column=uuid_column(primary_key=True))
+    client_id: UUID = Field(sa_column=uuid_column())
+    started_at: datetime = Field(default=None, sa_column=time_column(default_now=True))
+    latency_ms: int | None = None
+    outcome: str = Field(max_length=16)
+    error: str | None = Field(default=None, max_length=64)
+    status: int | None = Field(default=None, sa_column=Column(SmallInteger, nullable=True))
+    retry_after_s: int | None = None
+    peer: str | None = Field(default=None, max_length=64)
+
+
+class DeliveryEvent(SQLModel, table=True):
+    """What a provider told of a delivery after it had taken it. Each is kept once.
+
+    `token`: what was signed with it, good for one event only.
+    """
+
+    __tablename__ = "delivery_event"
+    __table_args__ = (
+        UniqueConstraint("provider_id", "provider_event_id"),
+        UniqueConstraint("provider_id", "token"),
+        Index("ix_delivery_event_delivery_id", "delivery_id"),
+        Index("ix_delivery_event_received_at", "received_at", postgresql_using="brin"),
+    )
+
+    id: UUID = Field(sa_column=uuid_column(primary_key=True))
+    client_id: UUID = Field(sa_column=uuid_column())
+    delivery_id: UUID = Field(sa_column=uuid_column())
+    provider_id: UUID = Field(sa_column=uuid_column())
+    provider_event_id: str = Field(max_length=200)
+    token: str | None = Field(default=None, max_length=128)
+    # delivered, deferred, bounced, complained, opened, clicked, unsubscribed
+    kind: str = Field(max_length=16)
+    # An enhanced status code (RFC 3463), or another short word; never the other side's own text.
+    code: str | None = Field(default=None, max_length=32)
+    occurred_at: datetime = Field(sa_column=time_column())
+    received_at: datetime = Field(default=None, sa_column=time_column(default_now=True))
+
+
 class DayCount(SQLModel, table=True):
     """How many deliveries were promised on a day (UTC), counted when they were made.
 
@@ -227,6 +282,7 @@ class Sent:
 
     `outcome`: `accepted`, `retryable`, `throttled`, `configuration` (the receiver's, likely to
     stay), `rejected` (this one delivery will never be taken), `gone` (nothing will ever be).
+    `is_partly_done`: one of several addresses took it; the try is about the rest.
     """
 
     outcome: str
@@ -241,3 +297,4 @@ class Sent:
     body_bytes: int | None = None
     body_sha256: bytes | None = None
     response: bytes | None = None
+    is_partly_done: bool = False

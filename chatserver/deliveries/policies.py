@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Final
 
-from chatserver.deliveries.models import Claim, Sent
+from chatserver.deliveries.models import AttemptPart, Claim, Sent
+from chatserver.deliveries.schemas import AttemptOut
 
 HOUR: Final = 3600.0
 DAY: Final = 24 * HOUR
@@ -166,4 +167,12 @@ def after_success(health: Health) -> Change:
         open_s=0.0,
         is_draining=was_paused or health.is_draining,
         told=("resumed",) if was_paused and was_told else (),
+    )
+
+
+def part_out(part: AttemptPart, trigger: str) -> AttemptOut:
+    """Show what a try did at one of several addresses."""
+    return AttemptOut.model_validate(
+        part.model_dump(exclude={"part_id", "delivery_id", "client_id"})
+        | {"device_id": part.part_id, "trigger": trigger, "request": None, "response": None}
     )

@@ -15,6 +15,10 @@ LEASE_S: Final = 60.0
 # What is claimed beyond what may run at once: so that not every answer costs a walk.
 AHEAD: Final = 2
 SLICE: Final = 500
+# Channels whose receivers can't tell a repeat from something new; how long one of them waits.
+TOLD_ONCE: Final = ("email", "sms")
+NEVER_TWICE: Final = ("sms",)
+AGAIN_S: Final = 120.0
 
 _CLAIM: Final = (
     "select o_id as id, o_client_id as client_id, o_target_id as target_id,"
@@ -59,17 +63,23 @@ from unnest($1::uuid[], $2::bigint[]) as g(id, fence)
 where d.id = g.id and d.fence = g.fence and d.state = 'sending'
 """
 # Whoever held it died or was stopped: nobody knows how far the try came. It counts, so that what
-# kills its worker ends some day.
+# kills its worker ends some day. What a person would get twice is repeated once, after a while, and
+# not at all when it is bulk.
 _TAKE_BACK: Final = """
 with lost as (
-  select id from delivery where state = 'sending' and lease_until < clock_timestamp()
+  select id, channel = any ($4::text[]) as may_repeat,
+    attempts + 1 >= $2 or channel = any ($5::text[])
+      or (channel = any ($4::text[]) and (attempts > 0 or priority = 2)) as is_over
+  from delivery where state = 'sending' and lease_until < clock_timestamp()
   limit $1 for update skip locked
 ), moved as (
   update delivery d set fence = d.fence + 1, lease_until = null, attempts = d.attempts + 1,
-    state = case when d.attempts + 1 >= $2 then 'failed' else 'retry_wait' end,
-    reason = case when d.attempts + 1 >= $2 then 'exhausted' else 'interrupted' end,
-    next_at = clock_timestamp(),
-    settled_at = case when d.attempts + 1 >= $2 then clock_timestamp() end
+    state = case when lost.is_over then 'failed' else 'retry_wait' end,
+    reason = case when lost.may_repeat then 'unknown_outcome'
+      when lost.is_over then 'exhausted' else 'interrupted' end,
+    next_at = clock_timestamp()
+      + case when lost.may_repeat then make_interval(secs => $3) else interval '0' end,
+    settled_at = case when lost.is_over then clock_timestamp() end
   from lost where d.id = lost.id
   returning d.id, d.client_id, d.target_id, d.generation, d.tries
 ), kept as (
@@ -80,9 +90,15 @@ with lost as (
 )
 select count(*) from moved
 """
+# Where one of several addresses has it, it did not come to nothing.
 _EXPIRE: Final = """
-update delivery set state = 'expired', reason = 'deadline', settled_at = clock_timestamp()
-where id = any (array(
+update delivery d set settled_at = clock_timestamp(),
+  state = case when p.is_there then 'accepted' else 'expired' end,
+  reason = case when not p.is_there then 'deadline' end
+from (select x.id, exists (select from delivery_attempt_part a where a.delivery_id = x.id
+    and a.generation = x.generation and a.outcome = 'accepted') as is_there
+  from delivery x) p
+where p.id = d.id and d.id = any (array(
   select id from delivery where state in ('scheduled', 'queued', 'retry_wait')
     and expires_at <= clock_timestamp() limit $1 for update skip locked))
 """
@@ -153,7 +169,9 @@ class DeliveryQueue:
 
     async def take_back(self) -> int:
         """Queue again what workers held that died; how many it were."""
-        rows = await self._fetch(_TAKE_BACK, SLICE, len(SCHEDULE))
+        rows = await self._fetch(
+            _TAKE_BACK, SLICE, len(SCHEDULE), AGAIN_S, list(TOLD_ONCE), list(NEVER_TWICE)
+        )
         return int(rows[0][0])
 
     async def settle(self) -> int:

@@ -10,7 +10,7 @@ from sqlalchemy import select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from chatserver.deliveries.models import Attempt, Delivery, Planned, Target
+from chatserver.deliveries.models import Attempt, AttemptPart, Delivery, Planned, Target
 from chatserver.deliveries.policies import Change, Health
 
 _PLAN: Final = text("""
@@ -231,6 +231,16 @@ class DeliveryRepository:
             select(Attempt)
             .where(col(Attempt.delivery_id) == delivery_id)
             .order_by(col(Attempt.generation), col(Attempt.no))
+            .limit(500)
+        )
+        return list(found)
+
+    async def parts(self, delivery_id: UUID) -> list[AttemptPart]:
+        """Read what tries did at each of several addresses."""
+        found = await self._session.scalars(
+            select(AttemptPart)
+            .where(col(AttemptPart.delivery_id) == delivery_id)
+            .order_by(col(AttemptPart.generation), col(AttemptPart.no), col(AttemptPart.part_id))
             .limit(500)
         )
         return list(found)

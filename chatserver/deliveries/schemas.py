@@ -108,9 +108,13 @@ class GetAnalytics(Request):
 
 
 class AttemptOut(Answer):
-    """One try. `request` says what was sent; its body is the event as it was at that time."""
+    """One try. `request` says what was sent; its body is the event as it was at that time.
+
+    A push is tried at each of a person's devices: `device_id` says at which; `no` is the same.
+    """
 
     no: int
+    device_id: Id | None = left_out()
     generation: int
     trigger: Literal["auto", "manual", "probe"]
     started_at: Timestamp

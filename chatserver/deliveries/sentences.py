@@ -35,6 +35,9 @@ _ERRORS: Final = {
     "credentials_unreadable": "the provider's credentials can't be read",
     "content_gone": "what was to be said is not kept any more",
     "mail_invalid": "no mail can be made of it",
+    "subscription_gone": "the browser is not subscribed any more",
+    "payload_too_large": "the push service takes no message of this size",
+    "push_service_resting": "the push service asked to be left in peace",
 }
 # Why something was not sent at all, and whose that is.
 _SUPPRESSED: Final = {

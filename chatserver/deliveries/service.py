@@ -13,11 +13,12 @@ from chatserver.deliveries.errors import (
     DeliveryNotReplayableError,
     DeliveryUnsettledError,
 )
-from chatserver.deliveries.models import Attempt, Delivery, Planned
+from chatserver.deliveries.models import Attempt, AttemptPart, Delivery, Planned
 from chatserver.deliveries.policies import (
     DEADLINE_S,
     TERMINAL,
     WAITING,
+    part_out,
 )
 from chatserver.deliveries.repository import DeliveryRepository
 from chatserver.deliveries.schemas import (
@@ -125,7 +126,16 @@ class DeliveryService:
         """
         delivery = await self._must(principal, command)
         attempts = await self._deliveries.attempts(delivery.id)
-        shown = [self._attempt(each, delivery, headers) for each in attempts]
+        parts: dict[tuple[int, int], list[AttemptPart]] = {}
+        for part in await self._deliveries.parts(delivery.id):
+            parts.setdefault((part.generation, part.no), []).append(part)
+        shown = []
+        for each in attempts:
+            of_try = parts.get((each.generation, each.no))
+            if of_try is None:
+                shown.append(self._attempt(each, delivery, headers))
+            else:
+                shown += [part_out(part, each.trigger) for part in of_try]
         return delivery_out(delivery, attempts=shown)
 
     async def explain(self, principal: Principal, command: DeliveryRef) -> Explained:

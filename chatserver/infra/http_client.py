@@ -137,9 +137,7 @@ class GuardedClient:
         self._kept_s = kept_s
         self._reach = reach or Reach()
         self._resolver = GuardedResolver(self._reach, resolver)
-        self._timeout = aiohttp.ClientTimeout(
-            total=total_s, connect=connect_s, sock_connect=connect_s
-        )
+        self._total_s, self._connect_s = total_s, connect_s
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -166,7 +164,7 @@ class GuardedClient:
         """
         target = target_of(url, self._reach)
         try:
-            async with asyncio.timeout(self._timeout.connect):
+            async with asyncio.timeout(self._connect_s):
                 await self._resolver.resolve(target.host, target.port)
         except (OSError, TimeoutError) as error:
             raise AddressRefusedError("names a host that can't be found") from error
@@ -192,7 +190,7 @@ class GuardedClient:
         """
         target = target_of(url, self._reach)
         with _failures():
-            async with asyncio.timeout(self._timeout.total):
+            async with asyncio.timeout(self._total_s):
                 reply = await self._ask(method, target, dict(headers or {}), body, max_body)
         if 300 <= reply.status < 400 and not redirects:  # noqa: PLR2004 - the class of redirects
             raise OutboundError(f"The server redirects ({reply.status}), which is refused.")
@@ -211,7 +209,7 @@ class GuardedClient:
         """
         target = target_of(url, self._reach)
         with _failures():
-            async with asyncio.timeout(self._timeout.total):
+            async with asyncio.timeout(self._total_s):
                 try:
                     return await self._post(target, headers, body, most)
                 except aiohttp.ServerDisconnectedError:
@@ -269,7 +267,10 @@ class GuardedClient:
             )
             self._session = aiohttp.ClientSession(
                 connector=connector,
-                timeout=self._timeout,
+                # The whole is timed where it is asked for, once.
+                timeout=aiohttp.ClientTimeout(
+                    total=None, connect=self._connect_s, sock_connect=self._connect_s
+                ),
                 trust_env=False,
                 auto_decompress=False,
                 cookie_jar=aiohttp.DummyCookieJar(),

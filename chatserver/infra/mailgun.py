@@ -4,9 +4,8 @@ import base64
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import Any, Final, Literal, TypeAlias
+from typing import Final, Literal
 from urllib.parse import quote, urlencode
 
 import orjson
@@ -14,25 +13,12 @@ import orjson
 from chatserver.infra.addresses import AddressRefusedError
 from chatserver.infra.http_client import GuardedClient, OutboundError, Reply
 from chatserver.infra.mail import Kind, Outcome
+from chatserver.infra.mailgun_events import SHOWN, MailEvent, read_event
 
 BASES: Final = {"us": "https://api.mailgun.net", "eu": "https://api.eu.mailgun.net"}
 # What one call may name, by Mailgun's own rule.
 BATCH: Final = 1000
-SHOWN: Final = 500
 THROTTLED_S: Final = 60.0
-
-EventKind: TypeAlias = Literal[
-    "delivered", "deferred", "bounced", "complained", "opened", "clicked", "unsubscribed"
-]
-# `accepted` says what the answer said already; `rejected` comes for what Mailgun itself refuses.
-_EVENTS: Final[Mapping[str, EventKind]] = {
-    "delivered": "delivered",
-    "complained": "complained",
-    "opened": "opened",
-    "clicked": "clicked",
-    "unsubscribed": "unsubscribed",
-    "rejected": "bounced",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,22 +42,6 @@ class MailgunConfig:
     def _domain(self) -> str:
         base = (self.base_url or BASES[self.region]).rstrip("/")
         return f"{base}/v3/{quote(self.domain, safe='')}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MailEvent:
-    """What happened to a mail after it was handed over.
-
-    `id` is Mailgun's own: an event may come more than once. `delivery_id` is what we gave it along.
-    """
-
-    id: str
-    kind: EventKind
-    at: datetime
-    recipient: str
-    message_id: str | None
-    delivery_id: str | None
-    reason: str = ""
 
 
 class Mailgun:
@@ -130,51 +100,6 @@ class Mailgun:
         return await self._client.fetch(
             "GET", f"{config.events}?{urlencode(query)}", headers=_credentials(config)
         )
-
-
-def read_event(data: Any, *, accepted: bool = False) -> MailEvent | None:  # noqa: ANN401 - a stranger's JSON
-    """Read one event, as webhooks have it in `event-data` and the API in `items`.
-
-    None: it is malformed, or of a kind that tells us nothing. `accepted`: that kind tells something
-    to whoever asks whether a mail arrived at all, and is read as `deferred`.
-    """
-    if not isinstance(data, dict):
-        return None
-    kind = _kind(data, accepted=accepted)
-    event_id, recipient, stamp = data.get("id"), data.get("recipient"), data.get("timestamp")
-    if kind is None or not isinstance(event_id, str) or not isinstance(recipient, str):
-        return None
-    if isinstance(stamp, bool) or not isinstance(stamp, int | float) or not 0 < stamp < 1e11:  # noqa: PLR2004
-        return None
-    message, variables = data.get("message"), data.get("user-variables")
-    headers = message.get("headers") if isinstance(message, dict) else None
-    status = data.get("delivery-status")
-    reason = data.get("reason") or ""
-    if isinstance(status, dict):
-        reason = status.get("message") or status.get("description") or reason
-    return MailEvent(
-        id=event_id[:200],
-        kind=kind,
-        at=datetime.fromtimestamp(stamp, UTC),
-        recipient=recipient[:320],
-        message_id=_text(headers, "message-id"),
-        delivery_id=_text(variables, "delivery_id"),
-        reason=str(reason)[:SHOWN],
-    )
-
-
-def _kind(data: dict[str, Any], *, accepted: bool) -> EventKind | None:
-    name = data.get("event")
-    if name == "failed":
-        return "bounced" if data.get("severity") == "permanent" else "deferred"
-    if name == "accepted" and accepted:
-        return "deferred"
-    return _EVENTS.get(name) if isinstance(name, str) else None
-
-
-def _text(members: object, name: str) -> str | None:
-    value = members.get(name) if isinstance(members, dict) else None
-    return value[:SHOWN] if isinstance(value, str) else None
 
 
 def _credentials(config: MailgunConfig) -> dict[str, str]:

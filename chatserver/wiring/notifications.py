@@ -10,6 +10,7 @@ import structlog
 
 from chatserver.infra.cursors import CursorSeal
 from chatserver.infra.unit_of_work import UnitOfWork
+from chatserver.kernel.clock import utc_now
 from chatserver.kernel.errors import UnavailableError
 from chatserver.kernel.opening import Open
 from chatserver.notifications.consent.repository import ConsentRepository
@@ -18,6 +19,9 @@ from chatserver.notifications.devices.repository import DeviceRepository
 from chatserver.notifications.devices.service import DeviceService
 from chatserver.notifications.inbox.repository import InboxRepository
 from chatserver.notifications.inbox.service import InboxService, Told
+from chatserver.notifications.push.repository import PushStore
+from chatserver.notifications.push.service import PushKeys
+from chatserver.settings import Settings
 from chatserver.wiring.core import Core
 
 log = structlog.get_logger()
@@ -73,6 +77,10 @@ class Notifications:
         self._seal = CursorSeal(core.box)
         # Told, in the same transaction, which deliveries a device has received.
         self.acked: Told | None = None
+        self.push_store = PushStore(core.database)
+        self.push_keys = PushKeys(
+            self.push_store, core.box, contact=_contact(core.settings), clock=utc_now
+        )
         self.open_inbox = core.open(self.inbox)
         self.settler = Settler(self.open_inbox)
         self.open_devices = core.open(self._devices)
@@ -105,3 +113,11 @@ class Notifications:
 
     def _mac(self, client_id: UUID, text: str) -> bytes:
         return hmac.digest(self._key, f"{client_id}|{text}".encode(), hashlib.sha256)
+
+
+def _contact(settings: Settings) -> str:
+    """Say whom push services find behind this server; some refuse requests that name nobody."""
+    if settings.push_contact is not None:
+        return settings.push_contact
+    public = settings.public_url or ""
+    return public if public.startswith("https://") else "https://chatserver.invalid"

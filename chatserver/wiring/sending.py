@@ -1,7 +1,8 @@
 """How notifications are sent: the request in one commit, then a lane for each channel."""
 
-from collections.abc import Callable, Collection, Sequence
-from typing import Any, Final
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, Final, TypeAlias
 from uuid import UUID
 
 import orjson
@@ -12,19 +13,24 @@ from chatserver.deliveries.selection import SelectionRepository
 from chatserver.infra import jobs
 from chatserver.infra.job_kinds import SEND_BATCH, SEND_NOTIFICATIONS
 from chatserver.infra.mail import Outcome
+from chatserver.infra.push_client import WebPush
 from chatserver.infra.unit_of_work import UnitOfWork
 from chatserver.kernel.clock import utc_now
 from chatserver.kernel.events import SYSTEM
 from chatserver.notifications.batches.repository import BatchRepository
 from chatserver.notifications.batches.service import BatchService
+from chatserver.notifications.callbacks.repository import CallbackRepository
+from chatserver.notifications.callbacks.service import CallbackService
 from chatserver.notifications.consent.schemas import SuppressionCreate
 from chatserver.notifications.inbox.schemas import SocketContent
 from chatserver.notifications.inbox.service import Item as InboxItem
+from chatserver.notifications.push.senders import PushSender
 from chatserver.notifications.requests import policies
 from chatserver.notifications.requests.repository import NotificationLookup, NotificationRepository
 from chatserver.notifications.requests.schemas import LimitOut
 from chatserver.notifications.requests.senders import EmailSender, ForwardSender, InboxSender
 from chatserver.notifications.requests.service import Item, NotificationService
+from chatserver.notifications.texts.senders import TextProvider, TextSender
 from chatserver.providers.service import place_of_config
 from chatserver.transport.limits import quota_exceeded
 from chatserver.users.repository import UserRepository
@@ -34,9 +40,16 @@ from chatserver.wiring.notifications import Notifications
 from chatserver.wiring.providers import Providers, mailgun_config, smtp_config
 from chatserver.wiring.webhooks import TargetNotes, Webhooks
 
+# By the kind of provider. There is none yet, and so no lane that would look for texts.
+TEXT_PROVIDERS: Final[Mapping[str, TextProvider]] = {}
+# At most so often it is looked for what waits for a provider that is stopped.
+PASS_ON_S: Final = 0.25
 # What has no category of its own.
 GENERAL: Final = "general"
-CHANNELS: Final = (policies.EMAIL, policies.FORWARD, policies.SOCKET)
+CHANNELS: Final = (policies.EMAIL, policies.FORWARD, policies.SOCKET, policies.PUSH, policies.SMS)
+
+
+Sender: TypeAlias = EmailSender | ForwardSender | InboxSender | PushSender | TextSender
 
 
 class Sending:
@@ -51,6 +64,7 @@ class Sending:
     ) -> None:
         self._core = core
         self._webhooks = webhooks
+        self._providers = providers
         self._notifications = notifications
         self._people = people
         # Set in a worker: a doorbell would come round about.
@@ -61,7 +75,8 @@ class Sending:
         self.open_batches = core.open(self._batches)
         self.open_many = core.open(self._many)
         self.exporter = DeliveryExporter(core.open(lambda work: SelectionRepository(work.session)))
-        self.senders: dict[str, EmailSender | ForwardSender | InboxSender] = {
+        self.open_callbacks = core.open(self.callbacks)
+        self.senders: dict[str, Sender] = {
             policies.EMAIL: EmailSender(
                 self.lookup,
                 core.box,
@@ -78,7 +93,16 @@ class Sending:
                 clock=utc_now,
             ),
             policies.SOCKET: InboxSender(self.lookup, core.box, open_inbox=core.open(self._within)),
+            policies.PUSH: PushSender(
+                self.lookup,
+                core.box,
+                store=notifications.push_store,
+                keys=notifications.push_keys,
+                service=WebPush(webhooks.client),
+            ),
         }
+        if TEXT_PROVIDERS:
+            self.senders[policies.SMS] = self.text_sender(TEXT_PROVIDERS)
         self.notes = {
             channel: Rerouting(
                 TargetNotes(core.open(webhooks.targets), channel), self.lookup, channel, self.wake
@@ -87,6 +111,12 @@ class Sending:
         }
         notifications.acked = self._acked
 
+    def text_sender(self, providers: Mapping[str, TextProvider]) -> TextSender:
+        """Make what sends texts through these kinds of providers."""
+        return TextSender(
+            self.lookup, self._core.box, providers=providers, config_place=place_of_config
+        )
+
     def requests(self, work: UnitOfWork) -> NotificationService:
         """Build the service within somebody's unit of work."""
         within = self._within(work)
@@ -94,7 +124,7 @@ class Sending:
             notifications=NotificationRepository(work.session),
             deliveries=self._webhooks.deliveries(work),
             inbox=within,
-            barred=within.barred,
+            reach=within,
             limits=self._limits,
             box=self._core.box,
             recorder=work,
@@ -132,6 +162,28 @@ class Sending:
         return ManyService(
             selection=SelectionRepository(work.session), recorder=work, clock=utc_now, wake=wake
         )
+
+    def callbacks(self, work: UnitOfWork) -> CallbackService:
+        """Build the service within somebody's unit of work."""
+        consent = self._notifications.consent(work)
+
+        async def suppress(client_id: UUID, address: str, *, scope: str, reason: str) -> None:
+            command = SuppressionCreate.model_validate(
+                {"channel": "email", "address": address, "scope": scope, "reason": reason}
+            )
+            await consent.suppress(SYSTEM, client_id, command)
+
+        return CallbackService(
+            callbacks=CallbackRepository(work.session),
+            config_of=self._providers.providers(work).config,
+            suppress=suppress,
+            clock=utc_now,
+        )
+
+    async def lost(self, delivery_id: UUID) -> None:
+        """Let whoever was to be told instead of a delivery be told now."""
+        if await self.lookup.hasten_fallbacks(delivery_id):
+            self.wake()
 
     def wake(self) -> None:
         """Have workers look for notifications now: this process's own lanes, if it has some."""
@@ -191,6 +243,8 @@ class _Within:
         self._people = people
         self._inbox = notifications.inbox(work)
         self._consent = notifications.consent(work)
+        self.name_address = self._consent.name_address
+        self.devices = notifications.push_store.kinds
 
     async def keep(self, items: Sequence[Item]) -> None:
         if not items:
@@ -271,10 +325,14 @@ class Rerouting:
         self._lookup = lookup
         self._channel = channel
         self._wake = wake
+        self._passed_on_at = -PASS_ON_S
 
     async def failed(self, claim: Claim, sent: Sent, *, is_flapping: bool) -> bool:
+        if self._channel == policies.PUSH:
+            # Many services are behind the one target: each is left in peace by itself.
+            return False
         is_stopped = await self.notes.failed(claim, sent, is_flapping=is_flapping)
-        if self._channel != policies.EMAIL:
+        if self._channel not in policies.ROUTED:
             return is_stopped
         if sent.outcome != "unknown":
             # Never after a mail that may have arrived: another provider would send it again.
@@ -291,8 +349,21 @@ class Rerouting:
     async def succeeded(self, claim: Claim) -> None:
         await self.notes.succeeded(claim)
 
+    async def lost(self, claim: Claim) -> None:
+        if await self._lookup.hasten_fallbacks(claim.id):
+            self._wake()
+
+    async def pass_on(self) -> bool:
+        if (
+            self._channel not in policies.ROUTED
+            or time.monotonic() < self._passed_on_at + PASS_ON_S
+        ):
+            return False
+        self._passed_on_at = time.monotonic()
+        return await self._lookup.reroute_stuck(self._channel) > 0
+
     async def gave_back(self, target_id: UUID) -> None:
-        if self._channel == policies.EMAIL and await self._lookup.reroute_all(
+        if self._channel in policies.ROUTED and await self._lookup.reroute_all(
             target_id, self._channel
         ):
             self._wake()

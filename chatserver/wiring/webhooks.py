@@ -209,6 +209,13 @@ class TargetNotes:
         if change is not None:
             self._tell(claim, change)
 
+    async def lost(self, claim: Claim) -> None:
+        """Nobody waits for the end of an event's delivery."""
+
+    async def pass_on(self) -> bool:
+        """Leave what waits where it is: an endpoint's deliveries are for it alone."""
+        return False
+
     async def gave_back(self, target_id: UUID) -> None:
         """Leave what waits where it is: an endpoint's deliveries are for it alone."""
 

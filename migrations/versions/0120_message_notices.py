@@ -1,7 +1,7 @@
 """Rooms whose messages may concern somebody who is not there, and what inboxes say of them.
 
 Revision ID: 0120
-Revises: 0097
+Revises: 0112
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision: str = "0120"
-down_revision: str | None = "0097"
+down_revision: str | None = "0112"
 branch_labels: Sequence[str] | None = None
 depends_on: Sequence[str] | None = None
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from email import message_from_bytes, policy
@@ -33,6 +33,8 @@ class MailServer:
     taken: list[Envelope] = field(default_factory=list)
     connections: int = 0
     logins: int = 0
+    # Asked at the beginning of each mail how it is to be behaved to.
+    mood: Callable[[], Behaviour] | None = None
 
     def mails(self) -> list[EmailMessage]:
         """Give what was taken, parsed."""
@@ -45,6 +47,8 @@ class MailServer:
     async def handle_MAIL(  # noqa: N802 - aiosmtpd's names
         self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
     ) -> str:
+        if self.mood is not None:
+            self.behaviour = self.mood()
         if self.behaviour.mail is not None:
             return self.behaviour.mail
         envelope.mail_from = address

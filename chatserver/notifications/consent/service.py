@@ -87,7 +87,7 @@ class ConsentService:
                 id=uuid7(),
                 client_id=client_id,
                 channel=command.channel,
-                address_hash=self._hash(client_id, command.channel, command.address),
+                address_hash=self.name_address(client_id, command.channel, command.address),
                 address_hint=policies.hint(policies.canonical(command.channel, command.address)),
                 scope=command.scope,
                 reason=command.reason,
@@ -110,7 +110,9 @@ class ConsentService:
         hashes = None
         if command.address is not None:
             channels = CHANNELS if command.channel is None else (command.channel,)
-            hashes = [self._hash(principal.client_id, it, command.address) for it in channels]
+            hashes = [
+                self.name_address(principal.client_id, it, command.address) for it in channels
+            ]
         found, counted = await self._consent.page(
             principal.client_id, command, channel=command.channel, hashes=hashes
         )
@@ -148,7 +150,11 @@ class ConsentService:
         What a person chose does not hold for what is critical.
         """
         named = [
-            (channel, user_id, b"" if address is None else self._hash(client_id, channel, address))
+            (
+                channel,
+                user_id,
+                b"" if address is None else self.name_address(client_id, channel, address),
+            )
             for channel, user_id, address in asked
         ]
         against: dict[tuple[str, bytes], list[Suppression]] = {}
@@ -169,6 +175,10 @@ class ConsentService:
             return None if wanted else "preference"
 
         return [why(*each) for each in named]
+
+    def name_address(self, client_id: UUID, channel: str, address: str) -> bytes:
+        """Name an address without telling it; each client's names are its own."""
+        return self._mac(client_id, f"{channel}|{policies.canonical(channel, address)}")
 
     def read_token(self, token: str) -> tuple[UUID, str, str]:
         """Read a token: client, address and category.
@@ -200,9 +210,6 @@ class ConsentService:
             ),
         )
         return category
-
-    def _hash(self, client_id: UUID, channel: str, address: str) -> bytes:
-        return self._mac(client_id, f"{channel}|{policies.canonical(channel, address)}")
 
 
 def unsubscribe_token(seal: Seal, client_id: UUID, *, address: str, category: str) -> str:

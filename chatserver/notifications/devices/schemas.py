@@ -1,10 +1,10 @@
 """Devices for push, as they register themselves."""
 
-import base64
 from typing import Annotated, Literal, TypeAlias
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
+from chatserver.infra.web_push import bytes_of, check_point
 from chatserver.kernel.wire import Answer, Id, Request, Timestamp, shows
 
 Kind: TypeAlias = Literal["web_push", "fcm", "apns"]
@@ -16,7 +16,7 @@ _SECRET = 16
 
 def _bytes_of(text: str, length: int) -> str:
     try:
-        raw = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+        raw = bytes_of(text)
     except ValueError as error:
         raise ValueError("is not base64url") from error
     if len(raw) != length:
@@ -24,10 +24,16 @@ def _bytes_of(text: str, length: int) -> str:
     return text
 
 
+def _point(text: str) -> str:
+    try:
+        check_point(bytes_of(_bytes_of(text, _POINT)))
+    except ValueError as error:
+        raise ValueError("is no public key of P-256") from error
+    return text
+
+
 class PushKeys(Request):
-    p256dh: Annotated[
-        str, StringConstraints(max_length=128), AfterValidator(lambda it: _bytes_of(it, _POINT))
-    ]
+    p256dh: Annotated[str, StringConstraints(max_length=128), AfterValidator(_point)]
     auth: Annotated[
         str, StringConstraints(max_length=64), AfterValidator(lambda it: _bytes_of(it, _SECRET))
     ]

@@ -78,6 +78,11 @@ class NotificationDelivery(SQLModel, table=True):
         ),
         Index("ix_notification_delivery_notification_id", "notification_id", "position"),
         Index("ix_notification_delivery_person", "client_id", "person"),
+        Index(
+            "ix_notification_delivery_instead_of",
+            "instead_of",
+            postgresql_where=text("instead_of is not null"),
+        ),
     )
 
     delivery_id: UUID = Field(sa_column=uuid_column(primary_key=True))

@@ -1,25 +1,32 @@
 """What becomes of a request: a delivery per recipient and channel; and what follows a try."""
 
-import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final, Protocol
 from uuid import UUID, uuid5
 
 from chatserver.deliveries.models import Claim, Sent
 from chatserver.deliveries.policies import LONGEST_RETRY_AFTER, Verdict, jittered
+from chatserver.deliveries.queue import AGAIN_S
 from chatserver.kernel.errors import PayloadInvalidError
 from chatserver.kernel.ids import uuid7
 from chatserver.kernel.principal import NOBODY
 from chatserver.notifications.requests.schemas import (
+    LimitOut,
+    Planned,
     Recipient,
     SendNotification,
+    SentNotification,
     span_s,
 )
 
 # The rows' channels: a notification's webhooks go to any address, an endpoint's to its own.
-SOCKET, EMAIL, FORWARD = "socket", "email", "forward"
+SOCKET, EMAIL, FORWARD, PUSH, SMS = "socket", "email", "forward", "push", "sms"
+# What goes by providers, of which one may stand in for another.
+ROUTED: Final = frozenset({EMAIL, SMS})
+# Kinds of devices that have an adapter.
+PUSHED: Final = frozenset({"web_push"})
 SHOWN: Final = {FORWARD: "webhook"}
 PRIORITIES: Final = {"critical": 0, "transactional": 1, "bulk": 2}
 LIFETIMES: Final = {
@@ -33,8 +40,11 @@ LONGEST_WAIT: Final = timedelta(days=365)
 MAIL_SCHEDULE: Final = (0.0, 30.0, 120.0, 600.0, 1800.0, 3600.0, 10_800.0, 28_800.0, 86_400.0)
 CRITICAL_SCHEDULE: Final = (0.0, 2.0, 5.0, 15.0, 45.0, 90.0, 120.0, 120.0, 120.0)
 CRITICAL_LIFE_S: Final = 900.0
-# A mail that may have arrived is sent once more, under the same Message-ID.
-AGAIN_S: Final = 120.0
+# Whose address is the person's own name.
+BY_NAME: Final = frozenset({SOCKET, PUSH})
+# Channels without providers: how much of a client's goes out at once, for each worker process.
+AT_ONCE: Final = {SOCKET: 4, FORWARD: 4, PUSH: 32}
+ADDRESSES: Final = {EMAIL: "email", FORWARD: "url", "sms": "phone"}
 _NAMESPACE: Final = UUID("6f1d3a52-5c0e-5b0e-9b57-2f0c6d9a1c11")
 
 
@@ -70,14 +80,28 @@ def plan(
     client_id: UUID,
     now: datetime,
     routes: Mapping[str, Sequence[UUID]],
+    devices: Mapping[str, Collection[str]],
 ) -> list[Draft]:
-    """Plan a request's deliveries. `routes`: the providers of each channel, in their order."""
+    """Plan a request's deliveries.
+
+    `routes`: the providers of each channel, in their order; `devices`: what kinds of them people
+    have, by external id.
+    """
     starts_at = max(now, command.scheduled_at or now)
     drafts: list[Draft] = []
     seen: set[tuple[str, str]] = set()
     for position, recipient in enumerate(command.recipients):
         own = [
-            _draft(channel, position, recipient, client_id, starts_at, routes)
+            _draft(
+                channel,
+                position,
+                recipient,
+                _address(channel, recipient, devices),
+                client_id=client_id,
+                next_at=starts_at,
+                route=routes.get(channel, ()),
+                has_adapter=not PUSHED.isdisjoint(devices.get(recipient.user_id or "", ())),
+            )
             for channel in command.channels.said()
         ]
         # Who is named twice is told once.
@@ -107,20 +131,30 @@ def _fall_back(command: SendNotification, own: Sequence[Draft], starts_at: datet
             draft.next_at = starts_at + timedelta(seconds=span_s(asked.after))
 
 
-def _draft(
-    channel: str,
-    position: int,
-    recipient: Recipient,
-    client_id: UUID,
-    next_at: datetime,
-    routes: Mapping[str, Sequence[UUID]],
-) -> Draft:
-    address = {
+def _address(
+    channel: str, recipient: Recipient, devices: Mapping[str, Collection[str]]
+) -> str | None:
+    if channel == PUSH:
+        return recipient.user_id if devices.get(recipient.user_id or "") else None
+    return {
         "socket": recipient.user_id,
         "email": recipient.email,
         "webhook": recipient.url,
         "sms": recipient.phone,
     }.get(channel)
+
+
+def _draft(
+    channel: str,
+    position: int,
+    recipient: Recipient,
+    address: str | None,
+    *,
+    client_id: UUID,
+    next_at: datetime,
+    route: Sequence[UUID],
+    has_adapter: bool,
+) -> Draft:
     row_channel = FORWARD if channel == "webhook" else channel
     draft = Draft(
         channel=row_channel,
@@ -135,8 +169,10 @@ def _draft(
         draft.target_id = own_target(client_id, SOCKET)
     elif channel == "webhook":
         draft.target_id = own_target(client_id, address)
-    elif routes.get(channel):
-        draft.route = list(routes[channel])
+    elif channel == PUSH and has_adapter:
+        draft.target_id = own_target(client_id, PUSH)
+    elif route:
+        draft.route = list(route)
         draft.target_id = draft.route[0]
     else:
         draft.state, draft.reason = "failed", "no_provider"
@@ -150,7 +186,7 @@ def let_wait(drafts: Sequence[Draft], instead_of: UUID) -> None:
             draft.unless, draft.instead_of = "read", instead_of
 
 
-def deadline(command: SendNotification, now: datetime) -> datetime:
+def deadline_of(command: SendNotification, now: datetime) -> datetime:
     """Give when a request's deliveries are of no use any more.
 
     Raises:
@@ -173,13 +209,22 @@ def own_target(client_id: UUID, name: str) -> UUID:
     return uuid5(_NAMESPACE, f"{client_id}:{name}")
 
 
-def address_hash(client_id: UUID, address: str) -> bytes:
-    """Name an address without saying it; each client's names are its own."""
-    return hashlib.sha256(b"address|" + client_id.bytes + address.lower().encode()).digest()
-
-
 def judge(claim: Claim, sent: Sent, *, spread: float) -> Verdict:
     """Decide what follows a try of a notification's delivery; `spread` (0 to 1) is the jitter."""
+    verdict = _judge(claim, sent, spread=spread)
+    if sent.is_partly_done and verdict.state in ("failed", "expired"):
+        # It has reached one of several devices.
+        return Verdict("accepted")
+    return verdict
+
+
+def _judge(claim: Claim, sent: Sent, *, spread: float) -> Verdict:
+    if sent.outcome == "waiting":
+        # Nobody was asked: whoever would be wants to be left alone.
+        delay_s = jittered(sent.retry_after_s or MAIL_SCHEDULE[1], spread)
+        if delay_s >= claim.left_s:
+            return Verdict("expired", "deadline")
+        return Verdict("retry_wait", sent.error, delay_s, counts=False)
     ended = _ended(claim, sent)
     if ended is not None:
         return ended
@@ -197,16 +242,76 @@ def judge(claim: Claim, sent: Sent, *, spread: float) -> Verdict:
     return Verdict("retry_wait", sent.error, delay_s)
 
 
+def cut_off(claim: Claim, loaded: "_Loaded | None") -> Verdict:
+    """Decide what becomes of a mail whose sending was cut off: nobody knows whether it arrived."""
+    is_bulk = loaded is not None and loaded.row["priority"] == PRIORITIES["bulk"]
+    if claim.attempts or is_bulk:
+        return Verdict("failed", "unknown_outcome")
+    return Verdict("retry_wait", "unknown_outcome", AGAIN_S)
+
+
+def cut_short(_: Claim, __: object) -> Verdict:
+    """Decide the same of a text: it may have been taken, and a second one would cost."""
+    return Verdict("failed", "unknown_outcome")
+
+
+class _Loaded(Protocol):
+    @property
+    def row(self) -> Any: ...  # noqa: ANN401 - of a database
+
+
+_ENDS: Final = {
+    "bounced": "bounced",
+    "unreachable": "suppressed",
+    "rejected": "failed",
+    "gone": "failed",
+}
+
+
 def _ended(claim: Claim, sent: Sent) -> Verdict | None:
     if sent.outcome == "accepted":
         # `delivered` where the answer itself is the proof; mail servers only promise.
         return Verdict(sent.error or "accepted")
     if sent.outcome == "skipped":
         return Verdict("cancelled", sent.error, counts=False)
-    if sent.outcome in ("bounced", "rejected", "gone"):
-        return Verdict("bounced" if sent.outcome == "bounced" else "failed", sent.error)
+    if sent.outcome in _ENDS:
+        return Verdict(_ENDS[sent.outcome], sent.error)
     if sent.outcome != "unknown":
         return None
     if claim.attempts:
         return Verdict("failed", "unknown_outcome")
     return Verdict("retry_wait", "unknown_outcome", AGAIN_S)
+
+
+def sent_of(
+    notification_id: UUID,
+    drafts: Sequence[Draft],
+    limits: Sequence[LimitOut],
+    *,
+    expires_at: datetime,
+    dry_run: bool | None = None,
+) -> SentNotification:
+    """Write the answer to a request."""
+    return SentNotification(
+        id=notification_id,
+        deliveries=[
+            Planned(
+                id=draft.id,
+                channel=SHOWN.get(draft.channel, draft.channel),
+                recipient={
+                    name: value
+                    for name, value in (
+                        ("user_id", draft.person),
+                        (ADDRESSES.get(draft.channel, ""), draft.address),
+                    )
+                    if name and value is not None
+                },
+                state=draft.state,
+                reason=draft.reason,
+            )
+            for draft in drafts
+        ],
+        limits=list(limits),
+        expires_at=expires_at,
+        dry_run=dry_run,
+    )

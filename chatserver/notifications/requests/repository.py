@@ -17,9 +17,15 @@ from chatserver.notifications.requests.models import (
     NotificationDelivery,
 )
 
+# In their order, but first those that are well. One that is to be probed counts as well: somebody
+# must try it, if not with what is urgent.
 _ROUTES: Final = text("""
-select channel, array_agg(id order by position, id) as route from provider
-where client_id = :client and enabled group by channel
+select p.channel, array_agg(p.id order by
+    case when t.open_until > clock_timestamp() then 1
+      when t.state in ('active', 'degraded') then 0
+      when t.state = 'paused' and :may_probe then 0 else 1 end, p.position, p.id) as route
+from provider p join delivery_target t on t.id = p.id
+where p.client_id = :client and p.enabled group by p.channel
 """)
 _TARGETS: Final = text("""
 insert into delivery_target (id, client_id, channel, state, concurrency, is_proven, failures,
@@ -107,9 +113,29 @@ where d.id = any (array(
   limit 1000 for update of w skip locked))
 """
 _REROUTE_ONE: Final = _REROUTE.replace("{which}", "w.id = $1")
+# What may have arrived stays where it was tried: another would send it again.
 _REROUTE_ALL: Final = _REROUTE.replace(
-    "{which}", "w.channel = $2 and w.target_id = $1 and w.state <> 'scheduled'"
+    "{which}",
+    "w.channel = $2 and w.target_id = $1 and w.state <> 'scheduled'"
+    " and w.reason is distinct from 'unknown_outcome'",
 )
+# What is planned for a target that has just been stopped, and what waits while another probes it.
+_REROUTE_STUCK: Final = _REROUTE.replace(
+    "{which}",
+    """w.channel = $1 and w.reason is distinct from 'unknown_outcome'
+    and (w.state <> 'scheduled' or w.next_at <= clock_timestamp())
+    and w.target_id in (
+      select s.id from delivery_target s where s.channel = $1
+        and (s.state in ('paused', 'disabled', 'deleted') or s.open_until > clock_timestamp())
+        and (s.state <> 'paused' or s.open_until > clock_timestamp() or exists (
+          select from delivery b where b.target_id = s.id and b.state = 'sending')))""",
+)
+# Whoever was to be told only if this one did not come so far need not wait any more.
+_HASTEN: Final = """
+update delivery d set next_at = clock_timestamp() from notification_delivery nd
+where nd.instead_of = $1 and d.id = nd.delivery_id and d.state = 'scheduled'
+  and d.next_at > clock_timestamp()
+"""
 # Late events win by their rank, and every one is harmless to hear again.
 _SETTLED: Final = """
 update delivery set state = $3, reason = null,
@@ -130,9 +156,12 @@ class NotificationRepository:
         ).scalar_one()
         return moment
 
-    async def routes(self, client_id: UUID) -> dict[str, list[UUID]]:
-        """Read a client's providers by channel, in the order in which they are asked."""
-        rows = await self._session.execute(_ROUTES, {"client": client_id})
+    async def routes(self, client_id: UUID, *, may_probe: bool) -> dict[str, list[UUID]]:
+        """Read a client's providers by channel, in the order in which they are asked.
+
+        `may_probe`: one that was left in peace for long enough may be tried with this.
+        """
+        rows = await self._session.execute(_ROUTES, {"client": client_id, "may_probe": may_probe})
         return {row.channel: row.route for row in rows}
 
     async def traced(
@@ -256,6 +285,14 @@ class NotificationLookup:
     async def reroute_all(self, target_id: UUID, channel: str) -> int:
         """Give all that waits for a provider to others that are well; how many it were."""
         return await self._execute(_REROUTE_ALL, target_id, channel)
+
+    async def reroute_stuck(self, channel: str) -> int:
+        """Give what waits for any provider that is stopped to others that are well; how many."""
+        return await self._execute(_REROUTE_STUCK, channel)
+
+    async def hasten_fallbacks(self, delivery_id: UUID) -> int:
+        """Let what waits instead of a delivery that did not arrive go now; how many it were."""
+        return await self._execute(_HASTEN, delivery_id)
 
     async def settle(
         self, client_id: UUID, deliveries: Sequence[UUID], state: str, *, over: list[str]

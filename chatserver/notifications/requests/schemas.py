@@ -26,6 +26,8 @@ Milestone: TypeAlias = Literal["accepted", "delivered", "read"]
 Moment: TypeAlias = Annotated[datetime, Field(strict=False)]
 MOST_RECIPIENTS: Final = 1000
 MOST_BYTES: Final = 256 * 1024
+# With ids, a category and the seal no more than the 4,096 bytes that every push service takes.
+MOST_PUSH_BYTES: Final = 3800
 _SPAN: Final = re.compile(r"(\d{1,5})(s|m|h|d)")
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
@@ -110,9 +112,23 @@ class WebhookContent(Request):
 
 
 class PushContent(Request):
+    """What the application's service worker gets, at most 3,800 bytes of JSON.
+
+    What has the same `collapse_key` takes the place of what still waits at the push service.
+    """
+
     title: Annotated[str, StringConstraints(min_length=1, max_length=256)]
     body: Annotated[str, StringConstraints(max_length=2048)] | None = None
     data: Metadata = {}
+    collapse_key: Annotated[str, StringConstraints(min_length=1, max_length=128)] | None = None
+
+    @model_validator(mode="after")
+    def _fits(self) -> "PushContent":
+        content = self.model_dump_json(exclude={"collapse_key"}, exclude_none=True)
+        if len(content.encode()) > MOST_PUSH_BYTES:
+            msg = f"more than {MOST_PUSH_BYTES} bytes, which push services do not take"
+            raise ValueError(msg)
+        return self
 
 
 class SmsContent(Request):

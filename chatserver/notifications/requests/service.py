@@ -22,7 +22,7 @@ from chatserver.notifications.requests.models import (
     place_of_address,
     place_of_content,
 )
-from chatserver.notifications.requests.policies import Draft
+from chatserver.notifications.requests.policies import Draft, sent_of
 from chatserver.notifications.requests.repository import NotificationRepository
 from chatserver.notifications.requests.schemas import (
     Cancelled,
@@ -33,7 +33,6 @@ from chatserver.notifications.requests.schemas import (
     NotificationDeliveryOut,
     NotificationOut,
     NotificationRef,
-    Planned,
     SendNotification,
     SentNotification,
 )
@@ -61,10 +60,10 @@ class Inbox(Protocol):
         ...
 
 
-class Barred(Protocol):
-    """Who does not want to be told, and who can't be."""
+class Reach(Protocol):
+    """How people can be reached, and whether they want to be."""
 
-    async def __call__(
+    async def barred(
         self,
         client_id: UUID,
         asked: Sequence[tuple[str, str | None, str | None]],
@@ -73,6 +72,14 @@ class Barred(Protocol):
         priority: str,
     ) -> list[str | None]:
         """Give for each (channel, person, address) why not, or None."""
+        ...
+
+    async def devices(self, client_id: UUID, people: Sequence[str]) -> dict[str, set[str]]:
+        """Give the kinds of devices of some people, by external id; absent: they have none."""
+        ...
+
+    def name_address(self, client_id: UUID, channel: str, address: str) -> bytes:
+        """Name an address without telling it: the same name here as in suppressions."""
         ...
 
 
@@ -93,7 +100,7 @@ class NotificationService:
         notifications: NotificationRepository,
         deliveries: DeliveryService,
         inbox: Inbox,
-        barred: Barred,
+        reach: Reach,
         limits: Limits,
         box: SecretBox,
         recorder: Recorder,
@@ -102,7 +109,7 @@ class NotificationService:
         self._notifications = notifications
         self._deliveries = deliveries
         self._inbox = inbox
-        self._barred = barred
+        self._reach = reach
         self._limits = limits
         self._box = box
         self._recorder = recorder
@@ -126,12 +133,15 @@ class NotificationService:
         """
         client_id = principal.client_id
         now = await self._notifications.now()
-        expires_at = policies.deadline(command, now)
+        expires_at = policies.deadline_of(command, now)
         drafts = policies.plan(
             command,
             client_id=client_id,
             now=now,
-            routes=await self._notifications.routes(client_id),
+            routes=await self._notifications.routes(
+                client_id, may_probe=command.priority != "critical"
+            ),
+            devices=await self._devices_of(command, client_id),
         )
         await self._bar(command, client_id, drafts)
         if unless_read is not None:
@@ -147,7 +157,7 @@ class NotificationService:
         )
         if command.dry_run:
             limits = await self._limits(client_id, 0)
-            return _sent(notification, drafts, limits, dry_run=True)
+            return sent_of(notification.id, drafts, limits, expires_at=expires_at, dry_run=True)
         limits = await self._limits(client_id, len(drafts))
         said = {name: content.model_dump() for name, content in command.channels.said().items()}
         at_once = [
@@ -172,7 +182,7 @@ class NotificationService:
             draft.state, draft.reason = "accepted", None
         await self._keep(notification, drafts, said)
         self._recorder.after_commit(self._wake)
-        return _sent(notification, drafts, limits)
+        return sent_of(notification.id, drafts, limits, expires_at=expires_at)
 
     async def after(self, seconds: float) -> datetime:
         """Tell PostgreSQL's time in so many seconds."""
@@ -232,17 +242,25 @@ class NotificationService:
         )
         return Cancelled(id=found.id, cancelled=count)
 
+    async def _devices_of(
+        self, command: SendNotification, client_id: UUID
+    ) -> Mapping[str, set[str]]:
+        if command.channels.push is None:
+            return {}
+        people = {it.user_id for it in command.recipients if it.user_id is not None}
+        return await self._reach.devices(client_id, sorted(people))
+
     async def _bar(
         self, command: SendNotification, client_id: UUID, drafts: Sequence[Draft]
     ) -> None:
         open_drafts = [draft for draft in drafts if not draft.is_settled]
-        reasons = await self._barred(
+        reasons = await self._reach.barred(
             client_id,
             [
                 (
                     policies.SHOWN.get(draft.channel, draft.channel),
                     draft.person,
-                    None if draft.channel == policies.SOCKET else draft.address,
+                    None if draft.channel in policies.BY_NAME else draft.address,
                 )
                 for draft in open_drafts
             ],
@@ -274,9 +292,14 @@ class NotificationService:
             for name, content in said.items()
         ]
         own = {
-            draft.target_id: (draft.target_id, client_id, draft.channel, 4)
+            draft.target_id: (
+                draft.target_id,
+                client_id,
+                draft.channel,
+                policies.AT_ONCE[draft.channel],
+            )
             for draft in drafts
-            if draft.channel in (policies.SOCKET, policies.FORWARD) and not draft.is_settled
+            if draft.channel in policies.AT_ONCE and not draft.route and not draft.is_settled
         }
         await self._notifications.targets(list(own.values()))
         await self._deliveries.keep(
@@ -312,7 +335,9 @@ class NotificationService:
             "person": draft.person,
             "address_hash": None
             if draft.address is None
-            else policies.address_hash(client_id, draft.address),
+            else self._reach.name_address(
+                client_id, policies.SHOWN.get(draft.channel, draft.channel), draft.address
+            ),
             "address": None
             if draft.address is None
             else self._box.seal(
@@ -345,13 +370,13 @@ class NotificationService:
 
     def _delivery_out(self, notification: Notification, row: Any) -> NotificationDeliveryOut:  # noqa: ANN401
         recipient: dict[str, str] = {} if row.person is None else {"user_id": row.person}
-        if row.address is not None and row.channel != policies.SOCKET:
+        if row.address is not None and row.channel not in policies.BY_NAME:
             opened = orjson.loads(
                 self._box.open(
                     row.address, bound_to=place_of_address(notification.client_id, row.id)
                 )
             )
-            recipient[_ADDRESSES.get(row.channel, "address")] = opened["address"]
+            recipient[policies.ADDRESSES.get(row.channel, "address")] = opened["address"]
         return NotificationDeliveryOut(
             id=row.id,
             channel=policies.SHOWN.get(row.channel, row.channel),
@@ -366,38 +391,3 @@ class NotificationService:
             settled_at=row.settled_at,
             replayed_by=row.replayed_by,
         )
-
-
-_ADDRESSES = {policies.EMAIL: "email", policies.FORWARD: "url", "sms": "phone"}
-
-
-def _sent(
-    notification: Notification,
-    drafts: Sequence[Draft],
-    limits: Sequence[LimitOut],
-    *,
-    dry_run: bool | None = None,
-) -> SentNotification:
-    return SentNotification(
-        id=notification.id,
-        deliveries=[
-            Planned(
-                id=draft.id,
-                channel=policies.SHOWN.get(draft.channel, draft.channel),
-                recipient={
-                    name: value
-                    for name, value in (
-                        ("user_id", draft.person),
-                        (_ADDRESSES.get(draft.channel, ""), draft.address),
-                    )
-                    if name and value is not None
-                },
-                state=draft.state,
-                reason=draft.reason,
-            )
-            for draft in drafts
-        ],
-        limits=list(limits),
-        expires_at=notification.expires_at,
-        dry_run=dry_run,
-    )

@@ -8,7 +8,8 @@ import pytest
 from chatserver.infra.addresses import Reach
 from chatserver.infra.http_client import GuardedClient
 from chatserver.infra.mail import Outcome
-from chatserver.infra.mailgun import Mailgun, MailgunConfig, read_event
+from chatserver.infra.mailgun import Mailgun, MailgunConfig
+from chatserver.infra.mailgun_events import read_event
 from tests.support.mailgun_server import MailgunServer, mailgun_server
 
 MESSAGE = b"From: shop@example.org\r\nSubject: Hi\r\n\r\n--not a boundary--\r\n\x00\xff\r\n"

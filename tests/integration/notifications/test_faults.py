@@ -13,15 +13,9 @@ from aiosmtpd.smtp import SMTP, Envelope, Session
 
 from chatserver.deliveries.schemas import GetLedger
 from chatserver.kernel.principal import Principal
-from tests.integration.notifications.test_sending import (
-    deliveries,
-    send,
-    settled,
-    smtp,
-    working,
-)
 from tests.support.mail_server import MailServer, mail_server
 from tests.support.nodes import eventually
+from tests.support.notifying import deliveries, send, settled, smtp, working
 from tests.support.servers import Database
 from tests.support.talk import Talk
 from tests.support.talking import master

@@ -12,6 +12,7 @@ import pytest_asyncio
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from chatserver.infra.web_push import VapidKey
 from chatserver.kernel.errors import PayloadInvalidError
 from chatserver.kernel.principal import Principal
 from chatserver.notifications.consent.door import UnsubscribeDoor
@@ -37,7 +38,7 @@ from tests.support.servers import Database, Servers
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 KEYS = {
-    "p256dh": base64.urlsafe_b64encode(b"\x04" + b"p" * 64).decode(),
+    "p256dh": VapidKey.new().public,
     "auth": base64.urlsafe_b64encode(b"a" * 16).decode(),
 }
 

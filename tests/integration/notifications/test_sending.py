@@ -1,10 +1,6 @@
 """Notifications from the request to the last state, against real servers."""
 
-import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
-from uuid import UUID
 
 import pytest
 from aiohttp import web
@@ -17,91 +13,19 @@ from chatserver.notifications.requests.errors import NotificationNotFoundError
 from chatserver.notifications.requests.schemas import (
     ListNotificationDeliveries,
     ListNotifications,
-    NotificationDeliveryOut,
     NotificationRef,
     SendNotification,
     SentNotification,
 )
 from chatserver.providers.schemas import CreateProvider
 from chatserver.users.errors import UserNotFoundError
-from tests.support.mail_server import MailServer, mail_server
+from tests.support.mail_server import mail_server
 from tests.support.nodes import eventually
-from tests.support.servers import Database
+from tests.support.notifying import MAIL, deliveries, near, send, settled, smtp, working
 from tests.support.talk import Talk
 from tests.support.talking import master, second, talk
-from workers.notifications import NotificationLanes
 
-__all__ = ["master", "second", "talk"]
-
-MAIL = {"subject": "Your order", "text": "It is on its way."}
-
-
-@pytest.fixture
-async def near(database: Database) -> AsyncIterator[Talk]:
-    """A process that may reach this machine."""
-    made = Talk(database, allow_private_addresses=True, public_url="https://chat.example.org")
-    await made.start()
-    yield made
-    await made.stop()
-
-
-@asynccontextmanager
-async def working(talk: Talk) -> AsyncIterator[NotificationLanes]:
-    """The lanes of a worker, in this loop."""
-    sending = talk.container.sending
-    lanes = NotificationLanes(
-        queue=sending.queue, senders=sending.senders, notes=sending.notes, slots=50
-    )
-    sending.wake_here = lanes.wake
-    tasks = [asyncio.create_task(lane.run()) for lane in lanes.lanes]
-    try:
-        yield lanes
-    finally:
-        await asyncio.gather(*(lane.stop(grace_s=1) for lane in lanes.lanes))
-        await asyncio.gather(*tasks)
-
-
-async def send(talk: Talk, who: Principal, **members: Any) -> SentNotification:
-    command = SendNotification.model_validate(
-        {"recipients": [{"email": "bob@example.net"}], "channels": {"email": MAIL}} | members
-    )
-    async with talk.container.sending.open_notifications() as notifications:
-        return await notifications.send(who, command)
-
-
-async def deliveries(
-    talk: Talk, who: Principal, notification_id: UUID
-) -> list[NotificationDeliveryOut]:
-    async with talk.container.sending.open_notifications() as notifications:
-        page = await notifications.deliveries(
-            who, ListNotificationDeliveries(id=notification_id, limit=100)
-        )
-    return page.items
-
-
-async def settled(talk: Talk, who: Principal, notification_id: UUID) -> list[Any]:
-    """Wait until nothing is on its way any more."""
-    waiting = {"queued", "sending", "retry_wait", "scheduled"}
-    states: list[Any] = []
-
-    async def all_ended() -> list[Any] | None:
-        found = await deliveries(talk, who, notification_id)
-        states[:] = [(each.state, each.reason, each.tries) for each in found]
-        return found if all(each.state not in waiting for each in found) else None
-
-    try:
-        ended: list[Any] = await eventually(all_ended, within_s=40, why="deliveries ended")
-    except AssertionError as error:
-        raise AssertionError(states) from error
-    return ended
-
-
-async def smtp(talk: Talk, who: Principal, server: MailServer, **members: Any) -> UUID:
-    config = {"host": "127.0.0.1", "port": server.port, "tls": "none", "from": "shop@example.org"}
-    command = CreateProvider.model_validate(
-        {"channel": "email", "kind": "smtp", "name": "ours", "config": config} | members
-    )
-    return (await talk.container.providers.checks.create(who, command)).id
+__all__ = ["master", "near", "second", "talk"]
 
 
 class TestEmail:
@@ -140,7 +64,6 @@ class TestEmail:
         assert (target["state"], target["failures"]) == ("active", 0)
         assert server.taken == []
 
-    @pytest.mark.soak  # waits for a provider's probe
     async def test_what_one_provider_can_not_do_another_does(
         self, near: Talk, master: Principal
     ) -> None:
@@ -157,6 +80,72 @@ class TestEmail:
                 assert done.state == "accepted"
         assert (len(broken.taken), len(sound.taken)) == (0, 8)
         assert len({mail["Message-ID"] for mail in sound.mails()}) == 8
+
+    async def test_what_is_planned_for_one_that_was_just_stopped_goes_to_another(
+        self, near: Talk, master: Principal
+    ) -> None:
+        async with mail_server() as broken, mail_server() as sound:
+            first = await smtp(near, master, broken, position=0)
+            await smtp(near, master, sound, position=1)
+            stopped = (
+                "update delivery_target set state = 'paused',"
+                " open_until = clock_timestamp() + interval '1 hour' where id = $1"
+            )
+            waits = await send(near, master)
+            # As if the request had read its providers before, and was committed after this.
+            await near.run(stopped, first)
+            later = await send(near, master, priority="critical")
+            async with working(near):
+                for each in (waits, later):
+                    [done] = await settled(near, master, each.id)
+                    assert (done.state, done.tries) == ("accepted", 1)
+        assert (broken.connections, len(sound.taken)) == (1, 2)  # one verified it
+
+    async def test_one_that_was_stopped_is_probed_by_what_is_not_urgent(
+        self, near: Talk, master: Principal
+    ) -> None:
+        async with mail_server() as mended, mail_server() as sound:
+            first = await smtp(near, master, mended, position=0)
+            await smtp(near, master, sound, position=1)
+            await near.run(
+                "update delivery_target set state = 'paused', open_until = clock_timestamp()"
+                " where id = $1",
+                first,
+            )
+            async with working(near):
+                for priority in ("critical", "transactional"):
+                    sent = await send(near, master, priority=priority)
+                    await settled(near, master, sent.id)
+
+                async def is_well() -> bool:
+                    rows = await near.rows("select state from delivery_target where id = $1", first)
+                    return bool(rows[0]["state"] == "active")
+
+                await eventually(is_well, why="it is well again")
+        assert (len(sound.taken), len(mended.taken)) == (1, 1)
+
+    async def test_what_may_have_arrived_stays_when_its_provider_is_stopped(
+        self, near: Talk, master: Principal
+    ) -> None:
+        async with mail_server() as first, mail_server() as other:
+            provider_id = await smtp(near, master, first, position=0)
+            await smtp(near, master, other, position=1)
+            sent = await send(near, master)
+            await near.run(
+                "update delivery set state = 'retry_wait', reason = 'unknown_outcome',"
+                " next_at = clock_timestamp()"
+            )
+            await near.run(
+                "update delivery_target set state = 'paused',"
+                " open_until = clock_timestamp() + interval '1 hour' where id = $1",
+                provider_id,
+            )
+            lookup = near.container.sending.lookup
+            assert await lookup.reroute_stuck("email") == 0
+            assert await lookup.reroute_all(provider_id, "email") == 0
+            await near.run("update delivery set reason = 'data_451'")
+            assert await lookup.reroute_stuck("email") == 1
+            assert sent.deliveries[0].state == "queued"
 
     async def test_one_that_may_have_arrived_is_never_sent_by_another(
         self, near: Talk, master: Principal
@@ -376,28 +365,6 @@ async def test_the_ledger_balances(near: Talk, master: Principal) -> None:
     assert len(server.taken) == 20
     [promised] = await near.rows("select sum(promised) as n from delivery_day")
     assert promised["n"] == len(done)
-
-
-async def test_its_deliveries_are_paged_by_a_cursor_in_the_order_of_the_recipients(
-    near: Talk, master: Principal
-) -> None:
-    addresses = [f"person-{number}@example.net" for number in range(5)]
-    sent = await send(near, master, recipients=[{"email": each} for each in addresses])
-    seen: list[str] = []
-    cursor: str | None = None
-    sizes = []
-    async with near.container.sending.open_notifications() as notifications:
-        while True:
-            asked = {"id": str(sent.id), "limit": 2} | ({"cursor": cursor} if cursor else {})
-            page = await notifications.deliveries(
-                master, ListNotificationDeliveries.model_validate(asked)
-            )
-            seen += [each.recipient["email"] for each in page.items]
-            sizes.append(len(page.items))
-            cursor = page.next_cursor
-            if cursor is None:
-                break
-    assert (seen, sizes) == (addresses, [2, 2, 1])
 
 
 async def test_nobody_elses_is_seen(near: Talk, master: Principal) -> None:

@@ -1,10 +1,11 @@
+from dataclasses import replace
 from datetime import UTC, datetime
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chatserver.infra.mail import Attachment, Mail, MailInvalidError, check_address, compose
@@ -97,6 +98,36 @@ def test_no_text_adds_a_header_or_a_recipient(subject: str, name: str, text: str
     )
     assert [each.addr_spec for each in found["To"].addresses] == ["bob@example.net"]
     assert [each.addr_spec for each in found["From"].addresses] == ["shop@example.org"]
+
+
+NAMES = st.one_of(st.text(max_size=80), st.text(" abc.,<>@=?\"\\'()é", max_size=120))
+
+
+@settings(deadline=None, max_examples=50)
+@given(NAMES, NAMES, st.text(max_size=300), st.one_of(st.none(), st.text(max_size=300)))
+def test_it_says_the_same_as_the_library_would(
+    subject: str, name: str, text: str, html: str | None
+) -> None:
+    """With an attachment the library writes all of it; without one we do."""
+    given = mail(subject=subject, recipient_name=name, text=text, html=html)
+    try:
+        theirs = read(compose(replace(given, attachments=[Attachment("a", "a/b", b"")])))
+    except MailInvalidError:
+        with pytest.raises(MailInvalidError):
+            compose(given)
+        return
+    written = compose(given)
+    assert max(map(len, written.split(b"\r\n"))) <= 998
+    assert b"\n" not in written.replace(b"\r\n", b"")
+    ours = read(written)
+    assert not ours.defects
+    for field in ("From", "To", "Subject", "Date", "Message-ID", "MIME-Version"):
+        assert (ours[field], ours.get_all(field, [])[1:]) == (theirs[field], [])
+    for kind in ("plain", "html"):
+        part, other = ours.get_body((kind,)), theirs.get_body((kind,))
+        assert (part is None) is (other is None)
+        if part is not None and other is not None:
+            assert part.get_content() == other.get_content()
 
 
 def test_an_address_is_compared_by_its_domain_in_ascii() -> None:

@@ -16,7 +16,9 @@ OF_NOBODY = {
     "inbound_secret",
     "inbound_source",
     "delivery",
+    "delivery_attempt_part",
     "delivery_day",
+    "delivery_event",
     "delivery_target",
     "delivery_failure_told",
     # Rooms, for some seconds.
@@ -33,6 +35,7 @@ OF_NOBODY = {
     # Keys of objects that are to be removed, by ids alone; how far the log is indexed.
     "object_removal",
     "search_progress",
+    "server_key",
 }
 # What a bot is and knows is the application's own, whoever handed it in.
 KNOWLEDGE = {

@@ -92,6 +92,12 @@ class Nothing:
     async def succeeded(self, claim: Claim) -> None:
         return
 
+    async def lost(self, claim: Claim) -> None:
+        return
+
+    async def pass_on(self) -> bool:
+        return False
+
     async def gave_back(self, target_id: UUID) -> None:
         return
 
