@@ -40,7 +40,7 @@ from chatserver.wiring.privacy import Privacy
 from chatserver.wiring.providers import Providers
 from chatserver.wiring.search import SearchParts
 from chatserver.wiring.sending import Sending
-from chatserver.wiring.sources import Forwarder, Notifier, Sources
+from chatserver.wiring.sources import Asker, Forwarder, Notifier, Sources
 from chatserver.wiring.webhooks import Webhooks
 
 
@@ -106,13 +106,6 @@ class Container(Core):
             notifications=self.notifications,
             people=self._users,
         )
-        self.sources = Sources(
-            self,
-            rooms=self._rooms,
-            people=self._users,
-            posts=self.chat,
-            parts=Parts(forward=Forwarder(self.webhooks), notify=Notifier(self.sending)),
-        )
         self.documents = DocumentsParts(
             self, rooms=self._rooms, users=self._users, store=self.files.store
         )
@@ -123,6 +116,17 @@ class Container(Core):
             members=self._members,
             people=self._users,
             messages=self.messages,
+        )
+        self.sources = Sources(
+            self,
+            rooms=self._rooms,
+            people=self._users,
+            posts=self.chat,
+            parts=Parts(
+                forward=Forwarder(self.webhooks),
+                notify=Notifier(self.sending),
+                ask=Asker(self.assistant, self._users),
+            ),
         )
         self._lazily: list[asyncio.Task[None]] = []
 

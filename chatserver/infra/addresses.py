@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Final, TypeAlias
 from urllib.parse import urlsplit
@@ -85,6 +86,8 @@ class Target:
     port: int
 
 
+# The same few addresses are sent to again and again; only their text is looked at here.
+@lru_cache(maxsize=4096)
 def target_of(url: str, reach: Reach) -> Target:
     """Check the text of a URL.
 
