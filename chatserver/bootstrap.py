@@ -41,7 +41,7 @@ from chatserver.wiring.privacy import Privacy
 from chatserver.wiring.providers import Providers
 from chatserver.wiring.search import SearchParts
 from chatserver.wiring.sending import Sending
-from chatserver.wiring.sources import Forwarder, Notifier, Sources
+from chatserver.wiring.sources import Asker, Forwarder, Notifier, Sources
 from chatserver.wiring.standing import Waiting
 from chatserver.wiring.tracing import OnwardLook
 from chatserver.wiring.webhooks import Webhooks
@@ -113,13 +113,6 @@ class Container(Core):
         self.waiting = Waiting(self.reads, self.notifications.open_inbox)
         self.reads.has_read = self.notifications.settler.has_read
         self.traces.onward = OnwardLook(self.open(lambda work: work))
-        self.sources = Sources(
-            self,
-            rooms=self._rooms,
-            people=self._users,
-            posts=self.chat,
-            parts=Parts(forward=Forwarder(self.webhooks), notify=Notifier(self.sending)),
-        )
         self.documents = DocumentsParts(
             self, rooms=self._rooms, users=self._users, store=self.files.store
         )
@@ -130,6 +123,17 @@ class Container(Core):
             members=self._members,
             people=self._users,
             messages=self.messages,
+        )
+        self.sources = Sources(
+            self,
+            rooms=self._rooms,
+            people=self._users,
+            posts=self.chat,
+            parts=Parts(
+                forward=Forwarder(self.webhooks),
+                notify=Notifier(self.sending),
+                ask=Asker(self.assistant, self._users),
+            ),
         )
         self._lazily: list[asyncio.Task[None]] = []
 

@@ -194,7 +194,8 @@ def build_registry(container: Container | None = None, current: Running | None =
     registry.add(SeatCommands(known.open_bots), namespaces=(ROOMS,), routes=SEAT_ROUTES)
     registry.add(DocumentsHttp(known.open_documents, known.intake), routes=DOCUMENT_ROUTES)
     registry.add(
-        TrainingHttp(known.open_training, known.open_documents, known), routes=TRAINING_ROUTES
+        TrainingHttp(known.open_training, known.open_documents, known, known.open_bots),
+        routes=TRAINING_ROUTES,
     )
     registry.add(RetrievalHttp(known.open_bots, known.retrieval), routes=RETRIEVAL_ROUTES)
     assistant = parts.assistant

@@ -158,6 +158,10 @@ class EmbeddingSettings(BaseModel):
     embedding_api_key: SecretStr | None = None
     # None: what the model has. A number is asked of models that can shorten their vectors.
     embedding_dimension: Annotated[int, Field(ge=8, le=4000)] | None = None
+    # Orders what a search found, if there is one: `POST {rerank_base_url}/rerank`.
+    rerank_base_url: str | None = None
+    rerank_model: Annotated[str, Field(min_length=1, max_length=128)] = "rerank"
+    rerank_api_key: SecretStr | None = None
     # Where bots and training sources are kept, if another application keeps them. Only read, but
     # for the states of sources.
     dashboard_database_url: SecretStr | None = None

@@ -26,7 +26,9 @@ class Purges(Protocol):
 
 
 class Reembeds(Protocol):
-    async def reembed(self, client_id: UUID, bot_id: UUID, model: str | None = None) -> bool: ...
+    async def process(self, client_id: UUID, job_id: UUID) -> None:
+        """Embed a bot anew, whatever of it was done before."""
+        ...
 
 
 class Settles(Protocol):
@@ -61,8 +63,7 @@ class DocumentJobs:
             await self._purger.purge_document(_client_of(claim), UUID(claim.payload["document_id"]))
 
     async def reembed(self, claim: Claim) -> None:
-        bot_id = UUID(claim.payload["bot_id"])
-        await self._reembedder.reembed(_client_of(claim), bot_id, claim.payload.get("model"))
+        await self._reembedder.process(_client_of(claim), UUID(claim.payload["job_id"]))
 
     async def settle(self, _: Claim) -> None:
         await self._settler.settle()

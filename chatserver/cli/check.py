@@ -27,7 +27,7 @@ from chatserver.kernel.clock import Clock, utc_now
 from chatserver.kernel.errors import UnavailableError
 from chatserver.settings import Settings, load
 from chatserver.wiring.answers import language_model
-from chatserver.wiring.documents import embedding_choice
+from chatserver.wiring.documents import embedding_choice, reranker
 from chatserver.wiring.files import open_store
 
 CONNECT_S: Final = 5.0
@@ -66,6 +66,7 @@ async def _all(settings: Settings, *, deploy: bool) -> list[Finding]:
         _queue,
         _storage,
         _embedding,
+        _reranking,
         _language_model,
         _dashboard,
         _mail,
@@ -183,6 +184,20 @@ async def _embedding(settings: Settings) -> list[Finding]:
     finally:
         await remote.close()
     return [Finding("embedding", ok=True, detail=f"{choice.model}, {dimension} dimensions")]
+
+
+async def _reranking(settings: Settings) -> list[Finding]:
+    endpoint = reranker(settings)
+    if endpoint is None:
+        return []
+    try:
+        await endpoint.scores("order?", ["order", "chaos"])
+    except UnavailableError as error:
+        mend = "Check RERANK_BASE_URL, RERANK_MODEL and its key; searches keep their own order."
+        return [Finding("re-ranking", ok=False, detail=str(error), mend=mend)]
+    finally:
+        await endpoint.close()
+    return [Finding("re-ranking", ok=True, detail=f"{settings.rerank_model} answers")]
 
 
 async def _dashboard(settings: Settings) -> list[Finding]:

@@ -86,6 +86,7 @@ class Target:
     port: int
 
 
+# The same few addresses are sent to again and again; only their text is looked at here.
 @lru_cache(maxsize=4096)
 def target_of(url: str, reach: Reach) -> Target:
     """Check the text of a URL.

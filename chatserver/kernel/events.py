@@ -29,14 +29,22 @@ class Effect:
     """What a fact does to subscriptions, by the server's own user ids.
 
     Applied at the fact's place in the room's order: who enters or leaves still sees the fact.
+    The other three are of answers, each named by the seq of the fact that began it: an unsequenced
+    fact that `follows` it is shown after that one only, and not after one that `ends` it, unless
+    another `resumes` it.
     """
 
     entered: tuple[UUID, ...] = ()
     left: tuple[UUID, ...] = ()
     closed: bool = False
+    follows: int | None = None
+    ends: int | None = None
+    resumes: int | None = None
 
     def as_json(self) -> dict[str, Any] | None:
         """Give the form that log and bus keep, or None when there is nothing to do."""
+        if self is NO_EFFECT:
+            return None
         members: dict[str, Any] = {}
         if self.entered:
             members["entered"] = [str(user) for user in self.entered]
@@ -44,6 +52,10 @@ class Effect:
             members["left"] = [str(user) for user in self.left]
         if self.closed:
             members["closed"] = True
+        for name in ("follows", "ends", "resumes"):
+            seq = getattr(self, name)
+            if seq is not None:
+                members[name] = seq
         return members or None
 
     @classmethod
@@ -54,6 +66,9 @@ class Effect:
             tuple(UUID(user) for user in members.get("entered", ())),
             tuple(UUID(user) for user in members.get("left", ())),
             bool(members.get("closed", False)),
+            members.get("follows"),
+            members.get("ends"),
+            members.get("resumes"),
         )
 
 

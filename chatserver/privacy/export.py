@@ -11,7 +11,7 @@ from chatserver.kernel.clock import rfc3339
 from chatserver.kernel.opening import Open
 from chatserver.kernel.principal import Principal
 from chatserver.kernel.wire import Lines
-from chatserver.privacy import told
+from chatserver.privacy import inbound, told
 from chatserver.privacy.repository import PrivacyRepository
 from chatserver.privacy.schemas import PersonPath
 from chatserver.users.models import User
@@ -46,10 +46,10 @@ class Exporter:
         small = {"key": keys, "membership": seats, "ban": bans, "file": files}
         for kind, members in of_bots:
             small.setdefault(kind, []).append(members)
-        return Lines.of(self._lines(user, small))
+        return Lines.of(self._lines(user, small, is_own=principal.is_user))
 
     async def _lines(
-        self, user: User, small: dict[str, list[dict[str, Any]]]
+        self, user: User, small: dict[str, list[dict[str, Any]]], *, is_own: bool
     ) -> AsyncIterator[bytes]:
         yield _line(
             "profile",
@@ -68,6 +68,8 @@ class Exporter:
         async for line in self._reactions(user):
             yield line
         async for line in self._told(user):
+            yield line
+        async for line in self._said_by_vendors(user, with_body=not is_own):
             yield line
         after: UUID | None = None
         while True:
@@ -94,6 +96,16 @@ class Exporter:
             if len(found) < told.PAGE:
                 return
             after = found[-1]["id"]
+
+    async def _said_by_vendors(self, user: User, *, with_body: bool) -> AsyncIterator[bytes]:
+        after: UUID | None = inbound.FIRST
+        while after is not None:
+            async with self._open_work() as work:
+                after, found = await inbound.read_page(
+                    work.session, user.client_id, user.external_id, after, with_body=with_body
+                )
+            for members in found:
+                yield _line("webhook_event", members)
 
     async def _messages(self, user: User, rooms: list[UUID]) -> AsyncIterator[bytes]:
         place: tuple[UUID | None, int] = (None, 0)

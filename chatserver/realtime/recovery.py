@@ -69,7 +69,8 @@ class Recovery:
         """Take a fact from this node, the bus or the log. `only`: the user it was sent for."""
         room_id = fact.room_id
         if room_id is None or (fact.seq is None and fact.audience):
-            self._show_people(fact, (only,) if only is not None else fact.audience)
+            if self._is_time_for(fact):
+                self._show_people(fact, (only,) if only is not None else fact.audience)
             if room_id is not None:
                 self._apply_unordered(fact, room_id)
         elif fact.seq is None:
@@ -129,6 +130,7 @@ class Recovery:
             written += len(found)
             return found
 
+        stream.note_answer(effect)
         yield from self.fanout.show(fact, self.views.of(fact), recipients)
         self.shown(fact)
         self.spoke(fact)
@@ -207,12 +209,18 @@ class Recovery:
 
     def _show_now(self, fact: Committed, room_id: UUID) -> None:
         stream = self.hub.streams.get(room_id)
-        if stream is not None:
+        if stream is not None and stream.is_time_for(fact):
             self._drive(
                 self.fanout.show(
                     fact, self.views.of(fact), lambda namespace: in_room(stream, namespace)
                 )
             )
+
+    def _is_time_for(self, fact: Committed) -> bool:
+        if fact.effect.follows is None or fact.room_id is None:
+            return True
+        stream = self.hub.streams.get(fact.room_id)
+        return stream is not None and stream.is_time_for(fact)
 
     def _show_ordered(self, fact: Committed, room_id: UUID, seq: int) -> None:
         stream = self.hub.streams.get(room_id)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final, Protocol
 from uuid import UUID
 
-from chatserver.kernel.events import Committed
+from chatserver.kernel.events import Committed, Effect
 
 if TYPE_CHECKING:
     from chatserver.realtime.hub import Connection, Listener
@@ -15,6 +15,7 @@ MAX_HELD: Final = 1000
 MAX_HELD_BYTES: Final = 4 << 20
 PAGE: Final = 300
 RETRIES: Final = 3
+MOST_ENDED: Final = 16
 
 
 class Keeper(Protocol):
@@ -45,7 +46,7 @@ class RoomStream:
 
     __slots__ = (
         "_busy", "_held", "_held_bytes", "_hold_s", "_keeper", "_mending", "_patience_s",
-        "_reached", "_steps", "_stopped", "audience", "duplicates", "expected", "head",
+        "_reached", "_steps", "_stopped", "audience", "duplicates", "ended", "expected", "head",
         "listeners", "moved_at", "room_id", "tip", "watchers",
     )  # fmt: skip
 
@@ -67,6 +68,7 @@ class RoomStream:
         self.audience: dict[str, list[Connection]] | None = None
         self.duplicates = 0
         self.moved_at = -1_000_000  # in ticks of whoever tells clients where logs end
+        self.ended: tuple[int, ...] = ()  # the latest answers that ended, by where they began
         self.expected = 0  # who is about to be let in, and keeps it from being dropped
         self._keeper = keeper
         self._patience_s = patience_s
@@ -83,6 +85,21 @@ class RoomStream:
     def is_busy(self) -> bool:
         """Whether the fact at `head` has yet to reach some of the listeners."""
         return self._busy
+
+    def is_time_for(self, fact: Committed) -> bool:
+        """Tell whether an unsequenced fact may be shown: after what it follows, before its end."""
+        follows = fact.effect.follows
+        if follows is None:
+            return True
+        is_begun = self.head > follows or (self.head == follows and not self._busy)
+        return is_begun and follows not in self.ended
+
+    def note_answer(self, effect: Effect) -> None:
+        """Remember that an answer has ended, or goes on."""
+        if effect.ends is not None:
+            self.ended = (*self.ended[1 - MOST_ENDED :], effect.ends)
+        if effect.resumes is not None:
+            self.ended = tuple(each for each in self.ended if each != effect.resumes)
 
     def offer(self, fact: Committed) -> bool:
         """Take a fact from wherever it came; False when it is an old one."""

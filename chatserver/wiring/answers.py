@@ -116,6 +116,7 @@ class AnswerWiring:
                 retrieval=documents.retrieval,
                 answerer=self._answerer(settings),
                 count_online=self._count_online,
+                reads_whole=self._model is not None,
             ),
             endings=core.open(self._endings),
             deadlines=Deadlines(

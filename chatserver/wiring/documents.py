@@ -30,7 +30,13 @@ from chatserver.assistant.training.settling import Settler
 from chatserver.assistant.training.sources import DashboardSources, Mirrors, OwnSources
 from chatserver.assistant.training.trainer import Trainer
 from chatserver.infra import jobs
-from chatserver.infra.job_kinds import PROCESS_DOCUMENT, PURGE_DOCUMENTS, JobKind
+from chatserver.infra.job_kinds import (
+    PROCESS_DOCUMENT,
+    PURGE_DOCUMENTS,
+    REEMBED_BOT,
+    JobKind,
+)
+from chatserver.infra.reranker import Reranker
 from chatserver.infra.storage import ObjectStore
 from chatserver.infra.unit_of_work import UnitOfWork
 from chatserver.kernel.errors import UnavailableError
@@ -54,6 +60,18 @@ def embedding_choice(settings: Settings) -> EmbeddingChoice:
         base_url=settings.embedding_base_url,
         api_key="" if key is None else key.get_secret_value(),
         dimension=settings.embedding_dimension,
+    )
+
+
+def reranker(settings: Settings) -> Reranker | None:
+    """Give the re-ranking endpoint, if one is set."""
+    if settings.rerank_base_url is None:
+        return None
+    key = settings.rerank_api_key
+    return Reranker(
+        base_url=settings.rerank_base_url,
+        model=settings.rerank_model,
+        api_key="" if key is None else key.get_secret_value(),
     )
 
 
@@ -84,7 +102,10 @@ class DocumentsParts:
             embedding_choice(core.settings), core.open(lambda work: EmbeddingModels(work.session))
         )
         self.searches = SearchRepository(core.database)
-        self.retrieval = RetrievalService(searches=self.searches, embedders=self.embedders)
+        self._reranker = reranker(core.settings)
+        self.retrieval = RetrievalService(
+            searches=self.searches, embedders=self.embedders, reranker=self._reranker
+        )
         self.intake = Intake(
             documents=self.open_documents,
             store=store,
@@ -100,8 +121,8 @@ class DocumentsParts:
             fetches=Fetcher(core.outside, store),
             ended=self._ended,
         )
-        self.settler = Settler(open_work=work, trainer=self.trainer)
         self.reembedder = Reembedder(open_work=work, embedders=self.embedders)
+        self.settler = Settler(open_work=work, trainer=self.trainer, reembedder=self.reembedder)
         self.purger = Purger(
             open_work=work, rooms=lambda within: RoomRepository(within.session), store=store
         )
@@ -145,7 +166,8 @@ class DocumentsParts:
         """Build the training service of a transaction."""
 
         async def plan(job: TrainingJob) -> None:
-            await self._plan(work, PROCESS_DOCUMENT, job.client_id, {"job_id": str(job.id)}, job.id)
+            kind = REEMBED_BOT if job.kind == "reembed" else PROCESS_DOCUMENT
+            await self._plan(work, kind, job.client_id, {"job_id": str(job.id)}, job.id)
 
         return TrainingService(jobs=TrainingJobRepository(work.session), plan=plan)
 
@@ -184,6 +206,8 @@ class DocumentsParts:
         if self._dropping:
             await asyncio.wait(self._dropping, timeout=2)
         await self.embedders.close()
+        if self._reranker is not None:
+            await self._reranker.close()
         await self.searches.close()
         if self.dashboard is not None:
             await self.dashboard.close()

@@ -5,25 +5,28 @@ from uuid import UUID
 
 import orjson
 
+from chatserver.assistant.generation.schemas import Ask
 from chatserver.infra import jobs
 from chatserver.infra.job_kinds import RUN_INBOUND
 from chatserver.infra.token_buckets import Policy
 from chatserver.infra.unit_of_work import UnitOfWork
 from chatserver.kernel.clock import utc_now
 from chatserver.kernel.errors import RateLimitedError
-from chatserver.kernel.principal import Caller, Principal
+from chatserver.kernel.principal import ALL_SCOPES, Caller, Principal
 from chatserver.notifications.requests.schemas import SendNotification
 from chatserver.rooms.service import RoomService
 from chatserver.transport.registry import parse
 from chatserver.users.service import UserService
-from chatserver.webhooks.sources.arrivals import EventRepository
+from chatserver.webhooks.endpoints.repository import EndpointRepository
+from chatserver.webhooks.sources.arrivals import Arrivals, EventRepository
 from chatserver.webhooks.sources.effects import Effects
 from chatserver.webhooks.sources.history import HistoryService
 from chatserver.webhooks.sources.parts import Parts, Posts
-from chatserver.webhooks.sources.reception import Inbox, Reception
+from chatserver.webhooks.sources.reception import Reception
 from chatserver.webhooks.sources.repository import SourceLookup, SourceRepository
 from chatserver.webhooks.sources.running import Runner
-from chatserver.webhooks.sources.service import SourceService
+from chatserver.webhooks.sources.service import RuleCheck, SourceService
+from chatserver.wiring.answers import AnswerWiring
 from chatserver.wiring.core import Builder, Core
 from chatserver.wiring.sending import Sending
 from chatserver.wiring.webhooks import Webhooks
@@ -47,7 +50,9 @@ class Sources:
         self.open_history = core.open(self._history)
         self.reception = Reception(
             lookup=SourceLookup(core.database),
-            open_inbox=core.open(self._inbox),
+            arrivals=Arrivals(core.database),
+            open_sources=core.open(lambda work: SourceRepository(work.session)),
+            ring=lambda: core.doorbell.ring([RUN_INBOUND.name]),
             box=core.box,
             count=self._count,
             clock=utc_now,
@@ -75,7 +80,7 @@ class Sources:
             sources=SourceRepository(work.session),
             recorder=work,
             box=self._core.box,
-            parts=self._parts,
+            rules=self._rules(work),
         )
 
     def _history(self, work: UnitOfWork) -> HistoryService:
@@ -85,17 +90,17 @@ class Sources:
             recorder=work,
             box=self._core.box,
             clock=utc_now,
-            parts=self._parts,
+            rules=self._rules(work),
             plan=self._planner(work),
             public_url=self._core.settings.public_url,
         )
 
-    def _inbox(self, work: UnitOfWork) -> Inbox:
-        return Inbox(
-            sources=SourceRepository(work.session),
-            events=EventRepository(work.session),
-            plan=self._planner(work),
-        )
+    def _rules(self, work: UnitOfWork) -> RuleCheck:
+        async def knows(client_id: UUID, endpoint_id: UUID) -> bool:
+            forward = self._parts.forward
+            return forward is not None and await forward.knows(work, client_id, endpoint_id)
+
+        return RuleCheck(self._parts, knows)
 
     def _planner(self, work: UnitOfWork) -> "_Planner":
         return _Planner(self._core, work)
@@ -127,6 +132,10 @@ class Forwarder:
             hops=hops,
         )
 
+    async def knows(self, work: UnitOfWork, client_id: UUID, endpoint_id: UUID) -> bool:
+        found = await EndpointRepository(work.session).find(client_id, endpoint_id)
+        return found is not None
+
 
 class Notifier:
     """The action `notify`: what `POST /notifications` does, in the effect's own transaction."""
@@ -143,6 +152,42 @@ class Notifier:
         principal = Principal(caller=Caller.MASTER, client_id=client_id)
         sent = await self._sending.requests(work).send(principal, command)
         return sent.id
+
+
+class Asker:
+    """The action `ask_assistant`: question and pending answer, in the effect's own transaction."""
+
+    def __init__(self, assistant: AnswerWiring, people: Builder[UserService]) -> None:
+        self._assistant = assistant
+        self._people = people
+
+    async def __call__(
+        self,
+        work: UnitOfWork,
+        *,
+        client_id: UUID,
+        room_id: UUID,
+        sender_id: str,
+        content: str,
+        bot_id: str | None,
+        client_msg_id: str,
+        origin: dict[str, Any],
+    ) -> UUID:
+        members = {"room_id": str(room_id), "content": content, "bot_id": bot_id}
+        command = parse(Ask, {**members, "client_msg_id": client_msg_id})
+        assert isinstance(command, Ask)  # noqa: S101 - `parse` gives what it is asked for
+        person = await self._people(work).find_one(client_id, sender_id, field="sender_id")
+        asker = Principal(
+            caller=Caller.USER,
+            client_id=client_id,
+            user_id=person,
+            external_id=sender_id,
+            scopes=ALL_SCOPES,
+        )
+        asked = await self._assistant.answers(work).ask(
+            asker, command, metadata={"webhook": origin}
+        )
+        return asked.message_id
 
 
 class _Planner:

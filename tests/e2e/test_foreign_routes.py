@@ -103,6 +103,7 @@ BODIES: Final[dict[str, dict[str, Any]]] = {
     "bot.update": {"name": "taken over"},
     "document.process": {},
     "retrieval.replay": {},
+    "training.reembed": {},
     "room.add_bot": {"paused": True},
     "session.update": {"title": "taken over"},
     "session.favorite": {},

@@ -212,6 +212,7 @@ WHO: dict[str, str] = {
     "training.get": "M",
     "training.list": "M",
     "training.queue": "M",
+    "training.reembed": "M",
     "user.erase": "M",
     "user.export": "M profile:read",
     "user.get": "M profile:read",

@@ -57,6 +57,8 @@ class Library:
         query: str,
         limit: int = 6,
         *,
+        weight: float = 0.5,
+        whole_tokens: int = 0,
         asked_by: UUID | None = None,
         keep: bool = False,
     ) -> Retrieved:

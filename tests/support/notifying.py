@@ -63,7 +63,7 @@ async def deliveries(
 ) -> list[NotificationDeliveryOut]:
     async with talk.container.sending.open_notifications() as notifications:
         page = await notifications.deliveries(
-            who, ListNotificationDeliveries(id=notification_id, size=100)
+            who, ListNotificationDeliveries(id=notification_id, limit=100)
         )
     return page.items
 

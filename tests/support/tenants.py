@@ -284,6 +284,7 @@ PROBES: Final[dict[str, Payload]] = {
     "training.delete": {"source_id": R.DOCUMENT},
     "training.get": {"job_id": R.TRAINING_JOB},
     "training.list": {"source_id": R.DOCUMENT},
+    "training.reembed": {"bot_id": R.BOT},
     "training.queue": {"source_ids": [R.DOCUMENT]},
     "user.erase": {"external_id": R.USER},
     "user.export": {"external_id": R.USER},

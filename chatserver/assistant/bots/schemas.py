@@ -20,13 +20,15 @@ class RetrievalSettings(Request):
 
     `limit`: so many passages for an answer. `weight`: of meaning against words, 0 to 1.
     `answer_without_sources`: let the model answer where nothing was found. `citations`: whether
-    answers carry markers.
+    answers carry markers. `whole_tokens`: documents of no more tokens than this are given to the
+    model as a whole, instead of some passages; 0: never.
     """
 
     limit: Annotated[int, Field(ge=1, le=20)] = 6
     weight: Annotated[float, Field(ge=0, le=1)] = 0.5
     answer_without_sources: bool = False
     citations: bool = True
+    whole_tokens: Annotated[int, Field(ge=0, le=16_000)] = 8_000
 
 
 class Access(Request):

@@ -12,7 +12,7 @@ from chatserver.assistant.generation.models import Generation
 from chatserver.assistant.generation.repository import GenerationRepository
 from chatserver.assistant.generation.store import RUNNING
 from chatserver.infra.unit_of_work import Recorder
-from chatserver.kernel.events import SYSTEM, Actor
+from chatserver.kernel.events import SYSTEM, Actor, Effect
 from chatserver.rooms.events import room_fact
 from chatserver.rooms.models import Room
 
@@ -100,7 +100,13 @@ class EndingService:
                 },
             }
         self._recorder.record(
-            message_fact("message.updated", row.client_id, members, Actor("bot", str(row.bot_id)))
+            message_fact(
+                "message.updated",
+                row.client_id,
+                members,
+                Actor("bot", str(row.bot_id)),
+                effect=Effect(ends=message.seq),
+            )
         )
         return True
 

@@ -5,7 +5,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from chatserver.assistant.generation.schemas import DeltaData, ProgressData, SourcesData
-from chatserver.kernel.events import Actor, Committed, Fact, encode
+from chatserver.kernel.events import NO_EFFECT, Actor, Committed, Effect, Fact, encode
 from chatserver.kernel.ids import uuid7
 from chatserver.transport.registry import FactSpec
 
@@ -36,7 +36,13 @@ FACTS: Final = (
 
 
 def message_fact(
-    name: str, client_id: UUID, members: dict[str, Any], actor: Actor, *, is_created: bool = False
+    name: str,
+    client_id: UUID,
+    members: dict[str, Any],
+    actor: Actor,
+    *,
+    is_created: bool = False,
+    effect: Effect = NO_EFFECT,
 ) -> Fact:
     """Announce a message as its row stands; `members` are those of the wire."""
     return Fact(
@@ -47,6 +53,7 @@ def message_fact(
         data={"message": members},
         message_id=UUID(members["id"]),
         client_msg_id=members["client_msg_id"] if is_created else None,
+        effect=effect,
     )
 
 
@@ -58,9 +65,13 @@ def passing(
     bot_id: UUID,
     ts: datetime,
     data: dict[str, Any],
+    follows: int,
     audience: tuple[UUID, ...] = (),
 ) -> Committed:
-    """Make a fact that is in no log; with an `audience` for those people alone."""
+    """Make a fact that is in no log; with an `audience` for those people alone.
+
+    `follows`: the seq of the answer's `message.created`, which nobody may see later than this.
+    """
     body = encode(
         type=name,
         id=uuid7(),
@@ -72,5 +83,11 @@ def passing(
         data=data,
     )
     return Committed(
-        client_id=client_id, room_id=room_id, seq=None, type=name, body=body, audience=audience
+        client_id=client_id,
+        room_id=room_id,
+        seq=None,
+        type=name,
+        body=body,
+        effect=Effect(follows=follows),
+        audience=audience,
     )

@@ -1,9 +1,9 @@
 """When bots answer, and what things are called. Pure decisions."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 from uuid import UUID
 
 from chatserver.assistant.bots.models import Bot
@@ -17,6 +17,14 @@ TITLE: Final = 60
 def answer_name(question_id: UUID) -> str:
     """Name the answer to a question as its `client_msg_id`: a bot gives it once."""
     return f"answer:{question_id}"
+
+
+def carried_on(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Give what an answer takes over of its question: through how many webhooks it came."""
+    origin = metadata.get("webhook")
+    hops = origin.get("hops") if isinstance(origin, dict) else None
+    # Whoever writes may put anything there: nothing else of it is repeated in a bot's name.
+    return {"webhook": {"hops": hops}} if type(hops) is int else {}
 
 
 def is_mentioned(bot: Bot, content: str, mentions: Sequence[str]) -> bool:

@@ -46,12 +46,15 @@ class Preparer:
         retrieval: Retrieval,
         answerer: Answerer,
         count_online: CountOnline,
+        reads_whole: bool = False,
     ) -> None:
+        """`reads_whole`: the answerer is better off with all of a few documents than with some."""
         self._store = store
         self._bots = bots
         self._retrieval = retrieval
         self._answerer = answerer
         self._count_online = count_online
+        self._reads_whole = reads_whole
         # Answers that begin together wait for each other here, and not for a connection.
         self._few = asyncio.Semaphore(AT_ONCE)
 
@@ -71,6 +74,8 @@ class Preparer:
                 [bot.id],
                 run.question,
                 settings.limit,
+                weight=settings.weight,
+                whole_tokens=settings.whole_tokens if self._reads_whole else 0,
                 asked_by=run.asked_by,
                 keep=True,
             )

@@ -383,6 +383,7 @@ class AnswerRun:
             bot_id=self.run.bot_id,
             ts=self._now(),
             data=data,
+            follows=self.run.seq,
             audience=self._audience or (),
         )
 

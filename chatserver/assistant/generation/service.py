@@ -27,7 +27,7 @@ from chatserver.chat.rows import shaped
 from chatserver.chat.schemas import SendMessage
 from chatserver.infra.unit_of_work import Recorder
 from chatserver.kernel.errors import IdempotencyConflictError
-from chatserver.kernel.events import Actor
+from chatserver.kernel.events import Actor, Effect
 from chatserver.kernel.principal import Principal
 from chatserver.realtime.errors import QuotaExceededError
 from chatserver.rooms.errors import NotARoomMemberError, RoomNotFoundError
@@ -106,8 +106,12 @@ class GenerationService:
         self._speaker = Speaker(answers, recorder)
         self._limits = limits
 
-    async def ask(self, principal: Principal, command: Ask) -> AskedOut:
+    async def ask(
+        self, principal: Principal, command: Ask, *, metadata: dict[str, Any] | None = None
+    ) -> AskedOut:
         """Write the question and its pending answer. A retry gives what there is.
+
+        `metadata` is the question's; what it says of a webhook's hops stands in the answer, too.
 
         Raises:
             RoomNotFoundError, NotARoomMemberError, MessageTooLongError, IdempotencyConflictError
@@ -136,11 +140,18 @@ class GenerationService:
                 client_msg_id=command.client_msg_id,
                 content=command.content,
                 body_hash=body_hash,
+                metadata=metadata,
             )
             question = await self._speaker.write(room, said, user_id=principal.user_id)
         else:
             question = await self._answers.members_of(known.id)
-        answer = await self.begin(room, bot, UUID(question["id"]), asked_by=principal.user_id)
+        answer = await self.begin(
+            room,
+            bot,
+            UUID(question["id"]),
+            asked_by=principal.user_id,
+            metadata=policies.carried_on(question["metadata"]),
+        )
         return AskedOut(message_id=answer, question=shaped(question))
 
     async def tell(self, principal: Principal, room_id: UUID, told: Told) -> dict[str, Any]:
@@ -193,7 +204,13 @@ class GenerationService:
         return found
 
     async def begin(
-        self, room: Room, bot: Bot, question_id: UUID, *, asked_by: UUID | None
+        self,
+        room: Room,
+        bot: Bot,
+        question_id: UUID,
+        *,
+        asked_by: UUID | None,
+        metadata: dict[str, Any] | None = None,
     ) -> UUID:
         """Write a pending answer into a locked room and plan its making; the message's id."""
         said = Said(
@@ -205,6 +222,7 @@ class GenerationService:
             status="pending",
             body_hash=hashlib.sha256(question_id.bytes).digest(),
             reply_to=question_id,
+            metadata=metadata,
         )
         answer = await self._speaker.write(room, said, user_id=None)
         message_id = UUID(answer["id"])
@@ -272,7 +290,13 @@ class GenerationService:
         await self._answers.reopen(row)
         members = await self._answers.members_of(row.message_id)
         self._recorder.record(
-            message_fact("message.updated", room.client_id, members, Actor("bot", str(row.bot_id)))
+            message_fact(
+                "message.updated",
+                room.client_id,
+                members,
+                Actor("bot", str(row.bot_id)),
+                effect=Effect(resumes=members["seq"]),
+            )
         )
         await self._means.plan(row.client_id, row.message_id)
         return AnswerState(message_id=row.message_id, status="pending", generation=row.generation)
@@ -294,8 +318,10 @@ class GenerationService:
             return
         asked_by = UUID(message.sender_key)
         seats = await self._bots.in_room(client_id, room_id)
-        is_attended = room.type == "support" and await self._answers.is_attended(
-            room, asked_by=message.sender_id or ""
+        # Whom a room is given to looks after it, also before he has said a word.
+        is_attended = room.type == "support" and (
+            room.assignee is not None
+            or await self._answers.is_attended(room, asked_by=message.sender_id or "")
         )
         for seat, bot in seats:
             if not policies.answers(
@@ -311,7 +337,13 @@ class GenerationService:
                 await self._means.may_spend(client_id)
             except QuotaExceededError:
                 return
-            await self.begin(room, bot, message.id, asked_by=asked_by)
+            await self.begin(
+                room,
+                bot,
+                message.id,
+                asked_by=asked_by,
+                metadata=policies.carried_on(message.details),
+            )
 
     async def _locked(self, principal: Principal, room_id: UUID) -> Room:
         """Lock a room for the caller to write in, and wake it."""

@@ -24,8 +24,8 @@ mine as (
   where g.client_id = $3 and g.message_id = $4 and g.status in ('pending', 'in_progress')
     and exists (select from held)
   returning g.*)
-select mine.*, m.partial_content, m.deleted_at, m.created_at as asked_at, q.content as question,
-  r.members_count, r.type as room_type, r.deleted_at as room_deleted_at,
+select mine.*, m.partial_content, m.deleted_at, m.seq, m.created_at as asked_at,
+  q.content as question, r.members_count, r.type as room_type, r.deleted_at as room_deleted_at,
   clock_timestamp() as now,
   extract(epoch from clock_timestamp() - mine.started_at)::float8 as age_s
 from mine
@@ -108,6 +108,8 @@ class Run:
     attempt: int
     partial_index: int
     partial: str
+    # The place of its `message.created` in the room.
+    seq: int
     sources: list[dict[str, Any]] | None
     is_weak: bool
     question: str
@@ -167,6 +169,7 @@ class GenerationStore:
             attempt=row["attempt"],
             partial_index=row["partial_index"],
             partial=row["partial_content"] or "",
+            seq=row["seq"],
             sources=None if row["sources"] is None else orjson.loads(row["sources"]),
             is_weak=row["is_weak"],
             question=row["question"] or "",

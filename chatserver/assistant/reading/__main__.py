@@ -9,6 +9,7 @@ import json
 import sys
 from bisect import bisect_right
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Any, Final
 
@@ -19,7 +20,7 @@ from chatserver.assistant.reading.confinement import Bounds, confine
 from chatserver.assistant.reading.decoding import decode
 from chatserver.assistant.reading.language import config_of
 from chatserver.assistant.reading.shapes import MOST_CHARACTERS, Heading, Refused, Text
-from chatserver.assistant.reading.sniffing import kind_of
+from chatserver.assistant.reading.sniffing import code_of, kind_of
 
 _HERE: Final = "chatserver.assistant.reading."
 # Each in a module of its own: only what this document needs is loaded.
@@ -50,14 +51,22 @@ def main() -> None:
         if kind in READERS:
             module, function = READERS[kind]
             read = getattr(importlib.import_module(_HERE + module), function)
-        chunker = Chunker(tokenizer())
+        code = code_of(kind, asked["name"])
+        chunker = Chunker(tokenizer(), None if code is None else grammar(code[0], code[1]))
         confine(Bounds(memory=asked["memory"], cpu_s=asked["cpu_s"]))
         found = read(data) if read is not None else plain(data, kind)
+        if code is not None:
+            found = replace(found, media_type=code[2])
         tell(found, chunker, name=asked["name"], given=asked["title"])
     except Refused as refused:
         _say("refused", reason=refused.reason)
     except (MemoryError, RecursionError):
         _say("refused", reason="too_large")
+
+
+def grammar(package: str, function: str) -> Any:  # noqa: ANN401 - a pointer of the parser's
+    """Load the grammar of a programming language."""
+    return getattr(importlib.import_module(package), function)()
 
 
 def plain(data: bytes, kind: str) -> Text:

@@ -4,9 +4,9 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
-from semantic_text_splitter import MarkdownSplitter, TextSplitter
+from semantic_text_splitter import CodeSplitter, MarkdownSplitter, TextSplitter
 from tokenizers import Tokenizer
 
 from chatserver.assistant.reading.shapes import Heading
@@ -47,14 +47,26 @@ Spans: TypeAlias = list[tuple[int, int]]
 
 
 class Chunker:
-    """Cuts by the embedded model's tokens, whatever model embeds in the end."""
+    """Cuts by the embedded model's tokens, whatever model embeds in the end.
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self._plain = TextSplitter.from_huggingface_tokenizer(tokenizer, CHUNK_TOKENS, trim=False)
+    `grammar` is of the programming language that texts are in: they are then cut between functions
+    and statements.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, grammar: Any = None) -> None:  # noqa: ANN401 - opaque
+        self._plain: TextSplitter | CodeSplitter
+        self._parts: TextSplitter | CodeSplitter
+        if grammar is None:
+            cut = TextSplitter.from_huggingface_tokenizer
+            self._plain = cut(tokenizer, CHUNK_TOKENS, trim=False)
+            self._parts = cut(tokenizer, PART_TOKENS)
+        else:
+            cut_code = CodeSplitter.from_huggingface_tokenizer
+            self._plain = cut_code(grammar, tokenizer, CHUNK_TOKENS, trim=False)
+            self._parts = cut_code(grammar, tokenizer, PART_TOKENS)
         self._marked = MarkdownSplitter.from_huggingface_tokenizer(
             tokenizer, CHUNK_TOKENS, trim=False
         )
-        self._parts = TextSplitter.from_huggingface_tokenizer(tokenizer, PART_TOKENS)
 
     def cut(
         self, text: str, *, title: str, is_marked: bool, headings: Sequence[Heading] = ()

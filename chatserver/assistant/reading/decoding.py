@@ -1,11 +1,13 @@
 """Makes text of bytes, in whatever encoding they are."""
 
 import codecs
+import re
 from collections import Counter
 from typing import Final
 
 from charset_normalizer import from_bytes
 
+from chatserver.assistant.reading.language import language_of
 from chatserver.assistant.reading.shapes import Refused
 
 SAMPLE: Final = 64 * 1024
@@ -15,6 +17,27 @@ MOST_CONTROLS: Final = 0.02
 MOST_ZEROS: Final = 0.1
 # Of the characters of a script most begin with the same byte in UTF-16; the second varies.
 SAME: Final = 0.5
+
+# Of a text between marks so much must be of an Eastern script.
+MOSTLY: Final = 0.3
+# Of a Western text at most so much is not plain letters; of others nearly all.
+MOST_SPECIAL: Final = 0.15
+# Of the special characters so many may stand where no letter does.
+MOST_ODD: Final = 0.1
+_EASTERN: Final = re.compile("[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
+# The likeliest first.
+_WESTERN: Final = ("cp1252", "cp850", "mac_roman")
+_WESTERN_LANGUAGES: Final = frozenset(
+    {
+        *("english", "german", "french", "spanish", "italian", "portuguese"),
+        *("dutch", "swedish", "danish", "norwegian", "finnish"),
+    }
+)
+# After a small letter: what is no small letter of these languages, and no mark that may end a word.
+_ODD: Final = re.compile(
+    "(?<=[a-z])[^\\x00-\\x7f\u00df-\u00f6\u00f8-\u00ff\u0153\u0161\u017e\u2019\u201d\u201c\u00bb\u2026\u2013\u2014\u2122"
+    "\u00a0\u00ae\u00b2\u00b3\u00b0]|[\x80-\x9f\ufffd]"
+)
 
 _MARKS: Final = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -39,16 +62,57 @@ def decode(data: bytes) -> str:
     except UnicodeDecodeError:
         text = None
     if text is not None and text.count("\0") <= len(text) * MOST_ZEROS and _is_plausible(text):
-        return text
+        return _escaped(data) or text
     wide = _wide(data)
     if wide is not None:
         return _plausible(data.decode(wide, errors="replace"))
     if text is not None or data[:SAMPLE].count(0) > SAMPLE * MOST_CONTROLS:
         raise Refused("unsupported")
+    western = _western(data[:SAMPLE])
+    if western is not None:
+        return _plausible(data.decode(western, errors="replace"))
     best = from_bytes(data[:SAMPLE]).best()
     if best is None:
         raise Refused("unsupported")
     return _plausible(data.decode(best.encoding, errors="replace"))
+
+
+def _escaped(data: bytes) -> str | None:
+    """Decode what writes Japanese, Korean or Chinese in seven bits, between marks."""
+    sample = data[:SAMPLE]
+    found: tuple[str, ...] = ()
+    if b"\x1b$" in sample:
+        found = ("iso2022_jp_2", "iso2022_jp_ext", "iso2022_kr")
+    elif b"~{" in sample and b"~}" in sample:
+        found = ("hz",)
+    for name in found:
+        try:
+            text = data.decode(name)
+        except UnicodeDecodeError:
+            continue
+        # A tilde and a brace may stand in any text: most of this one must be of that script.
+        if len(_EASTERN.findall(text[:SAMPLE])) > MOSTLY * len(text[:SAMPLE]):
+            return text
+    return None
+
+
+def _western(sample: bytes) -> str | None:
+    """Tell in which of the West's old encodings a text is, if its words are of one's languages.
+
+    A few accents among many plain letters fit all of them; but only in one they stand inside of
+    words as letters, and not as quotes and capitals.
+    """
+    special = sum(byte >= 0x80 for byte in sample)  # noqa: PLR2004 - beyond ASCII
+    if special > MOST_SPECIAL * len(sample):
+        return None
+    best: tuple[int, str] | None = None
+    for name in _WESTERN:
+        text = sample.decode(name, errors="replace")
+        if language_of(text) in _WESTERN_LANGUAGES:
+            odd = len(_ODD.findall(text))
+            if best is None or odd < best[0]:
+                best = (odd, name)
+    return best[1] if best is not None and best[0] <= MOST_ODD * special else None
 
 
 def _wide(data: bytes) -> str | None:

@@ -37,15 +37,22 @@ _UNSPACED: Final = re.compile(
 
 def config_of(text: str) -> str:
     """Name the configuration for a text; `simple`, which stems nothing, for the unknown."""
-    words = [word.lower() for word in _WORD.findall(text[:SAMPLE])]
+    found = language_of(text)
+    if found is not None:
+        return found
+    words = _WORD.findall(text[:SAMPLE])
     if not words:
         return "simple"
-    counts = {name: sum(word in common for word in words) for name, common in _WORDS.items()}
-    best = max(counts, key=lambda name: counts[name])
-    if counts[best] >= ENOUGH * len(words):
-        return best
     # Names, prices, codes: most such lists are English, and its stems do little harm to others.
     return "english" if sum(map(str.isascii, words)) >= MOSTLY * len(words) else "simple"
+
+
+def language_of(text: str) -> str | None:
+    """Tell which language a text is in by its commonest words; None: none that we know."""
+    words = [word.lower() for word in _WORD.findall(text[:SAMPLE])]
+    counts = {name: sum(word in common for word in words) for name, common in _WORDS.items()}
+    best = max(counts, key=lambda name: counts[name])
+    return best if words and counts[best] >= ENOUGH * len(words) else None
 
 
 def searchable(text: str) -> str:

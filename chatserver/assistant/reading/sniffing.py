@@ -22,6 +22,28 @@ _BINARY: Final = (
     b"SQLite format 3", b"\0asm", b"ID3", b"OggS", b"fLaC", b"II*\0", b"MM\0*", b"8BPS", b"wOFF",
     b"wOF2", b"{\\rtf", b"%!PS", b"\x00\x00\x00\x0cjP  ", b"BM", b"Obj\x01", b"PAR1",
 )  # fmt: skip
+# By the ending of a file's name: the package with the grammar, its function, the media type.
+CODE: Final = {
+    ".py": ("tree_sitter_python", "language", "text/x-python"),
+    ".js": ("tree_sitter_javascript", "language", "text/javascript"),
+    ".mjs": ("tree_sitter_javascript", "language", "text/javascript"),
+    ".cjs": ("tree_sitter_javascript", "language", "text/javascript"),
+    ".jsx": ("tree_sitter_javascript", "language", "text/javascript"),
+    ".ts": ("tree_sitter_typescript", "language_typescript", "text/x-typescript"),
+    ".tsx": ("tree_sitter_typescript", "language_tsx", "text/x-typescript"),
+    ".java": ("tree_sitter_java", "language", "text/x-java"),
+    ".go": ("tree_sitter_go", "language", "text/x-go"),
+    ".rs": ("tree_sitter_rust", "language", "text/x-rust"),
+    ".c": ("tree_sitter_c", "language", "text/x-c"),
+    ".h": ("tree_sitter_cpp", "language", "text/x-c"),
+    ".cc": ("tree_sitter_cpp", "language", "text/x-c++"),
+    ".cpp": ("tree_sitter_cpp", "language", "text/x-c++"),
+    ".hpp": ("tree_sitter_cpp", "language", "text/x-c++"),
+    ".cs": ("tree_sitter_c_sharp", "language", "text/x-csharp"),
+    ".rb": ("tree_sitter_ruby", "language", "text/x-ruby"),
+    ".php": ("tree_sitter_php", "language_php", "text/x-php"),
+    ".sh": ("tree_sitter_bash", "language", "text/x-shellscript"),
+}
 _HTML: Final = re.compile(rb"<!doctype\s+html|<html[\s>]", re.IGNORECASE)
 _MARKDOWN: Final = frozenset({".md", ".markdown", ".mdx", ".rst"})
 _TABLES: Final = {".csv": "text/csv", ".tsv": "text/tab-separated-values"}
@@ -55,6 +77,11 @@ def kind_of(data: bytes, name: str) -> str:
     if suffix in _MARKDOWN:
         return "markdown"
     return suffix[1:] if suffix in _TABLES else "text"
+
+
+def code_of(kind: str, name: str) -> tuple[str, str, str] | None:
+    """Tell which programming language a text is in: package, function of it, media type."""
+    return CODE.get(PurePosixPath(name.lower()).suffix) if kind == "text" else None
 
 
 def _is_word(head: bytes) -> bool:

@@ -4,12 +4,16 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Column, Double, ForeignKeyConstraint, Index, SmallInteger, Text
+from sqlalchemy import Boolean, Column, Double, ForeignKeyConstraint, Index, SmallInteger, Text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql import UUID as PG_UUID
 from sqlmodel import Field, SQLModel
 
 from chatserver.kernel.tables import json_column, time_column, uuid_column
+
+
+def _flag() -> Column[bool]:
+    return Column(Boolean, nullable=False, server_default="false")
 
 
 class Receipt(SQLModel, table=True):
@@ -38,6 +42,8 @@ class Receipt(SQLModel, table=True):
     model_id: int | None = Field(default=None, sa_column=Column(SmallInteger, nullable=True))
     legs: str = Field(max_length=8)
     weight: float = Field(sa_column=Column(Double, nullable=False))
+    # Whether the documents were given as a whole.
+    is_whole: bool = Field(default=False, sa_column=_flag())
     top: int = Field(sa_column=Column(SmallInteger, nullable=False))
     candidates: list[Any] = Field(default_factory=list, sa_column=json_column("[]"))
     timings: dict[str, Any] = Field(default_factory=dict, sa_column=json_column())

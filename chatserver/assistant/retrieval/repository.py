@@ -14,6 +14,9 @@ from chatserver.infra.database import Database, outages
 # Up to so many parts of a bot each is looked at: exact, and faster than an index with a filter.
 EXACT_PARTS: Final = 50_000
 POOL: Final = 6
+# As `reading/chunking.py` cuts them.
+CHUNK_TOKENS: Final = 512
+PART_TOKENS: Final = 128
 # Plans are made for the very bot: a partial index is of no use to a plan that fits all.
 SETTINGS: Final = {
     "plan_cache_mode": "force_custom_plan",
@@ -35,27 +38,62 @@ left join pg_index x on x.indexrelid = to_regclass(
 where i.client_id = $1 and i.bot_id = any ($2::uuid[])
 """
 
-# BM25 with k1 = 1.2 and b = 0.75, over the words of the question as OR.
+# BM25 with k1 = 1.2 and b = 0.75, over the words of the question as OR, in two steps. A word in
+# more than one of twenty passages (`most`) is frequent: it says little, its postings cost most. So
+# rare words choose the candidates, and frequent ones only rank these; in how many passages a
+# frequent word is, is guessed by the candidates. Fewer than two rare words: all of them choose.
 _LEX: Final = """
 with stats as (
-  select n_chunks::float8 as n, greatest(n_terms, 1)::float8 / greatest(n_chunks, 1) as avg_terms
+  select n_chunks::float8 as n, greatest(n_terms, 1)::float8 / greatest(n_chunks, 1) as avg_terms,
+    greatest(n_chunks * 0.05, 50)::bigint as most
   from bot_index where client_id = $1 and bot_id = $2),
-query_term as (
+query_term as materialized (
   select distinct lexeme from unnest($4::text[]) as cfg,
     unnest(to_tsvector(cfg::regconfig, $3::text)) limit 64),
+probe as materialized (
+  select q.lexeme, t.chunk_id, t.tf, t.n_terms
+  from query_term q cross join stats s cross join lateral (
+    select chunk_id, tf, n_terms from chunk_term
+    where client_id = $1 and bot_id = $2 and lexeme = q.lexeme limit s.most + 1) t),
+seen as materialized (
+  select lexeme, count(*) > s.most as is_frequent
+  from probe cross join stats s group by lexeme, s.most),
+few as materialized (select count(*) filter (where not is_frequent) < 2 as is_so from seen),
 hit as materialized (
+  select p.lexeme, p.chunk_id, p.tf, p.n_terms
+  from probe p join seen using (lexeme) where not is_frequent
+  union all
   select t.lexeme, t.chunk_id, t.tf, t.n_terms
-  from query_term join chunk_term t using (lexeme)
-  where t.client_id = $1 and t.bot_id = $2),
-idf as (
+  from few cross join seen join chunk_term t using (lexeme)
+  where few.is_so and seen.is_frequent and t.client_id = $1 and t.bot_id = $2),
+idf as materialized (
   select lexeme, ln(1 + (greatest(n - count(*), 0) + 0.5::float8) / (count(*) + 0.5::float8)) as w
   from hit, stats group by lexeme, n),
-lex as (
+candidate as materialized (
   select h.chunk_id,
     sum(idf.w * h.tf * 2.2::float8 / (h.tf + 1.2::float8
       * (0.25::float8 + 0.75::float8 * h.n_terms / s.avg_terms))) as score
   from hit h join idf using (lexeme) cross join stats s
-  group by h.chunk_id order by score desc, h.chunk_id limit {lexical})
+  group by h.chunk_id order by score desc, h.chunk_id limit {lexical}),
+often as materialized (
+  select seen.lexeme, c.chunk_id, t.tf, t.n_terms
+  from few cross join seen cross join candidate c cross join lateral (
+    select tf, n_terms from chunk_term where client_id = $1 and bot_id = $2
+      and lexeme = seen.lexeme and chunk_id = c.chunk_id offset 0) t
+  where not few.is_so and seen.is_frequent),
+often_idf as (
+  select lexeme, ln(1 + (greatest(n - df, 0) + 0.5::float8) / (df + 0.5::float8)) as w from (
+    select lexeme, s.n,
+      greatest(s.most, s.n * count(*) / (select count(*) from candidate)) as df
+    from often cross join stats s group by lexeme, s.n, s.most) guessed),
+lex as (
+  select chunk_id, sum(score) as score from (
+    select chunk_id, score from candidate
+    union all
+    select o.chunk_id, i.w * o.tf * 2.2::float8 / (o.tf + 1.2::float8
+      * (0.25::float8 + 0.75::float8 * o.n_terms / s.avg_terms))
+    from often o join often_idf i using (lexeme) cross join stats s) weighed
+  group by chunk_id)
 """
 _ALONE: Final = """
 select chunk_id, 0::float8 as cosine, score as bm25, (select max(w) from idf) as rarest from lex
@@ -87,11 +125,11 @@ where c.client_id = $1 and c.id = any ($2::uuid[]) and d.deleted_at is null
 """
 _KEEP: Final = """
 insert into retrieval (id, client_id, bot_ids, user_id, query, model_id, legs, weight, top,
-  candidates, timings)
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10::jsonb, $11::jsonb)
+  candidates, timings, is_whole)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10::jsonb, $11::jsonb, $12)
 """
 _RECEIPT: Final = """
-select id, bot_ids, query, model_id, legs, weight, top, candidates, timings, created_at
+select id, bot_ids, query, model_id, legs, weight, top, is_whole, candidates, timings, created_at
 from retrieval where client_id = $1 and id = $2 and $3 = any (bot_ids)
 """
 
@@ -107,6 +145,11 @@ class Standing:
     n_parts: int
     configs: tuple[str, ...]
     has_index: bool
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens its passages have at most."""
+        return min(self.n_chunks * CHUNK_TOKENS, self.n_parts * PART_TOKENS)
 
     @property
     def is_exact(self) -> bool:
@@ -194,6 +237,7 @@ class SearchRepository:
             values["top"],
             orjson.dumps(values["candidates"]).decode(),
             orjson.dumps(values["timings"]).decode(),
+            values["is_whole"],
         )
 
     async def receipt(

@@ -10,6 +10,7 @@ from pydantic import Field, StringConstraints
 from chatserver.kernel.wire import Answer, Id, Request, Timestamp, left_out
 
 LONGEST_QUERY: int = 4_000
+WEIGHT: float = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,12 +66,16 @@ class Retrieval(Protocol):
         query: str,
         limit: int = 6,
         *,
+        weight: float = WEIGHT,
+        whole_tokens: int = 0,
         asked_by: UUID | None = None,
         keep: bool = False,
     ) -> Retrieved:
         """Find the passages that say most about a question, in documents of these bots alone.
 
-        `keep`: store a receipt, which `asked_by` (a server id) lets an erasure find.
+        `weight`: of meaning against words. `whole_tokens`: give all passages, the best first, where
+        the documents have no more tokens than this; then nothing is weak. `keep`: store a receipt,
+        which `asked_by` (a server id) lets an erasure find.
 
         Raises:
             UnavailableError: PostgreSQL is away. An embedder that is away is no error: `legs`.

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Final, Protocol
 from uuid import UUID
 
@@ -23,17 +24,22 @@ from chatserver.assistant.retrieval.repository import (
 )
 from chatserver.assistant.retrieval.schemas import (
     LONGEST_QUERY,
+    WEIGHT,
     ReceiptOut,
     Replay,
     Retrieved,
     RetrievedChunk,
     Weighed,
 )
+from chatserver.kernel.errors import UnavailableError
 from chatserver.kernel.ids import uuid7
 
-WEIGHT: Final = 0.5
 # A question's vector may take so long; after that words alone must do.
 EMBED_S: Final = 2.5
+# No bot gives more than this as a whole; see `bots/schemas.py`.
+MOST_WHOLE: Final = 16_000
+# So many of the best are given to the re-ranking endpoint, if there is one.
+RERANKED: Final = 20
 # Some of the best may be deleted by now, or stand in several documents.
 SPARE: Final = 20
 
@@ -46,12 +52,25 @@ class Embedders(Protocol):
     async def embed(self, texts: Sequence[str], model: Known | None = None) -> Vectors: ...
 
 
+class Reranks(Protocol):
+    """Orders texts by what they say about a question; see `infra/reranker.py`."""
+
+    async def scores(self, query: str, texts: Sequence[str]) -> list[float]: ...
+
+
 class RetrievalService:
     """Who may ask is the caller's business; what is found is of these bots of this client alone."""
 
-    def __init__(self, *, searches: SearchRepository, embedders: Embedders) -> None:
+    def __init__(
+        self,
+        *,
+        searches: SearchRepository,
+        embedders: Embedders,
+        reranker: Reranks | None = None,
+    ) -> None:
         self._searches = searches
         self._embedders = embedders
+        self._reranker = reranker
 
     async def search(
         self,
@@ -61,6 +80,7 @@ class RetrievalService:
         limit: int = 6,
         *,
         weight: float = WEIGHT,
+        whole_tokens: int = 0,
         asked_by: UUID | None = None,
         keep: bool = False,
     ) -> Retrieved:
@@ -72,6 +92,9 @@ class RetrievalService:
         began = time.monotonic()
         question = clean(query).text.strip()[:LONGEST_QUERY]
         standings = await self._searches.standings(client_id, bot_ids)
+        is_whole = 0 < sum(each.tokens for each in standings) <= whole_tokens
+        if is_whole:
+            limit = sum(each.n_chunks for each in standings)
         model = None
         timings: dict[str, float] = {}
         vectors: dict[int, str] = {}
@@ -83,13 +106,20 @@ class RetrievalService:
         timings["search"] = _since(asked)
         fused = policies.fuse(candidates, weight)
         read = time.monotonic()
-        chunks = await self._chunks(client_id, bot_ids, policies.good_enough(fused), limit)
+        good = fused if is_whole else policies.good_enough(fused)
+        reranks = self._reranker is not None and not is_whole
+        several = max(limit, RERANKED) if reranks else limit
+        chunks = await self._chunks(client_id, bot_ids, good, several)
         timings["read"] = _since(read)
+        if reranks:
+            ranked = time.monotonic()
+            chunks = (await self._reranked(question, chunks))[:limit]
+            timings["rerank"] = _since(ranked)
         timings["total"] = _since(began)
         retrieved = Retrieved(
             query=query,
             chunks=chunks,
-            is_weak=policies.is_weak(candidates, rarest),
+            is_weak=not (is_whole and chunks) and policies.is_weak(candidates, rarest),
             legs="hybrid" if vectors or not standings else "lexical",
             model=None if model is None else model.name,
             timings=timings,
@@ -98,6 +128,7 @@ class RetrievalService:
         if retrieved.retrieval_id is not None:
             values = _receipt(retrieved, bot_ids, asked_by, fused, weight, limit)
             values["model_id"] = None if model is None else model.id
+            values["is_whole"] = is_whole
             await self._searches.keep(retrieved.retrieval_id, client_id, values)
         return retrieved
 
@@ -139,7 +170,12 @@ class RetrievalService:
         if row is None:
             raise RetrievalNotFoundError
         again = await self.search(
-            client_id, row["bot_ids"], before.query, row["top"], weight=before.weight
+            client_id,
+            row["bot_ids"],
+            before.query,
+            row["top"],
+            weight=before.weight,
+            whole_tokens=MOST_WHOLE if row["is_whole"] else 0,
         )
         now = [
             Weighed(
@@ -171,6 +207,23 @@ class RetrievalService:
             return None
         vectors[model_id] = written(vector)
         return model
+
+    async def _reranked(
+        self, question: str, chunks: tuple[RetrievedChunk, ...]
+    ) -> tuple[RetrievedChunk, ...]:
+        """Order passages by the endpoint's word; as they are, where it has none."""
+        if self._reranker is None or not chunks:
+            return chunks
+        try:
+            scores = await self._reranker.scores(question, [each.text for each in chunks])
+        except UnavailableError as error:
+            log.warning("not_reranked", error=str(error))
+            return chunks
+        ordered = sorted(zip(scores, chunks, strict=True), key=lambda each: (-each[0], each[1].n))
+        return tuple(
+            replace(chunk, n=n, score=round(min(max(score, 0.0), 1.0), 6))
+            for n, (score, chunk) in enumerate(ordered, start=1)
+        )
 
     async def _candidates(
         self,

@@ -2,6 +2,8 @@
 
 from typing import Final, Protocol
 
+from chatserver.assistant.bots.errors import BotNotFoundError
+from chatserver.assistant.bots.service import BotService
 from chatserver.assistant.documents.errors import DocumentNotFoundError
 from chatserver.assistant.documents.schemas import DeletedDocument, DocumentPath
 from chatserver.assistant.documents.service import DocumentService
@@ -10,6 +12,7 @@ from chatserver.assistant.training.schemas import (
     JobPath,
     ListJobs,
     QueueSources,
+    ReembedBot,
     SourcePath,
     TrainingJobList,
     TrainingJobOut,
@@ -33,10 +36,12 @@ class TrainingHttp:
         training: Open[TrainingService],
         documents: Open[DocumentService],
         sources: Queues,
+        bots: Open[BotService],
     ) -> None:
         self._training = training
         self._documents = documents
         self._sources = sources
+        self._bots = bots
 
     @operation(
         "training.queue",
@@ -67,6 +72,24 @@ class TrainingHttp:
             return await training.get(principal, command)
 
     @operation(
+        "training.reembed",
+        ReembedBot,
+        TrainingJobOut,
+        callers=MASTER,
+        errors=(BotNotFoundError,),
+    )
+    async def reembed(self, principal: Principal, command: ReembedBot) -> TrainingJobOut:
+        """Embed all of a bot anew, by the model that the server is set to now.
+
+        Searches use the old vectors until all of the new ones are there. Asked again meanwhile, the
+        job that does it is given.
+        """
+        async with self._bots() as bots:
+            await bots.usable(principal, command.bot_id)
+        async with self._training() as training:
+            return await training.reembed(principal, command)
+
+    @operation(
         "training.delete",
         SourcePath,
         DeletedDocument,
@@ -84,4 +107,5 @@ ROUTES: Final = (
     Route(method="GET", path="/training/queue", operation="training.list"),
     Route(method="DELETE", path="/training/{source_id}", operation="training.delete"),
     Route(method="GET", path="/training/jobs/{job_id}", operation="training.get"),
+    Route(method="POST", path="/bots/{bot_id}/reembed", operation="training.reembed", status=202),
 )

@@ -1,16 +1,20 @@
 """Embeds a bot anew by another model, while it is searched by the old one."""
 
-from collections.abc import Callable, Sequence
-from typing import Any, Final, Protocol
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final, Protocol, TypeAlias
 from uuid import UUID
 
 from sqlalchemy import text
 
 from chatserver.assistant.embedding.schemas import Known, Vectors, written
 from chatserver.assistant.reading.process import embedded
+from chatserver.assistant.training.repository import TrainingJobRepository
 from chatserver.infra.unit_of_work import UnitOfWork
 from chatserver.kernel.opening import Open
 from chatserver.kernel.principal import NOBODY
+
+# Hears how many parts more were embedded.
+Tell: TypeAlias = Callable[[int], Awaitable[None] | None]
 
 AT_ONCE: Final = 64
 SLICE: Final = 2000
@@ -74,13 +78,47 @@ class Reembedder:
             found = await work.session.execute(_BOTS, {"client": client_id, "new": model.id})
             return [(row.bot_id, row.n_parts) for row in found]
 
+    async def process(self, client_id: UUID, job_id: UUID) -> None:
+        """Do a training job of this kind, whatever of it was done before.
+
+        Raises:
+            EmbedderAwayError: the model is away; the job is tried again.
+        """
+        async with self._open_work() as work:
+            jobs = TrainingJobRepository(work.session)
+            job = await jobs.find(client_id, job_id)
+            if job is None or job.ended_at is not None:
+                return
+            await jobs.note(client_id, job_id, status="running", step="embedding", started=True)
+        new = await self._embedders.default()
+        done = total = 0
+        for bot_id, parts in await self.waiting(client_id, new):
+            if bot_id == job.bot_id:
+                total = parts
+
+        async def tell(parts: int) -> None:
+            nonlocal done
+            done += parts
+            await self._note(client_id, job_id, done=done, total=max(done, total))
+
+        await self.reembed(client_id, job.bot_id, tell=tell)
+        await self._note(client_id, job_id, status="done", step=None, ended=True)
+
+    async def give_up(self, client_id: UUID, job_id: UUID, reason: str) -> None:
+        """Close a job that no worker could finish; what was embedded is kept for the next one."""
+        await self._note(client_id, job_id, status="failed", reason=reason, ended=True)
+
+    async def _note(self, client_id: UUID, job_id: UUID, **values: Any) -> None:  # noqa: ANN401
+        async with self._open_work() as work:
+            await TrainingJobRepository(work.session).note(client_id, job_id, **values)
+
     async def reembed(
         self,
         client_id: UUID,
         bot_id: UUID,
         model: str | None = None,
         *,
-        tell: Callable[[int], None] = lambda _: None,
+        tell: Tell = lambda _: None,
     ) -> bool:
         """Embed a bot by a model (None: the one for what is new), then search by it.
 
@@ -103,9 +141,7 @@ class Reembedder:
                 await self._drop(names)
                 return True
 
-    async def _add_missing(
-        self, new: Known, names: dict[str, Any], tell: Callable[[int], None]
-    ) -> None:
+    async def _add_missing(self, new: Known, names: dict[str, Any], tell: Tell) -> None:
         after: dict[str, Any] = {"chunk": NOBODY, "part": -1}
         while True:
             async with self._open_work() as work:
@@ -128,7 +164,9 @@ class Reembedder:
                         "vectors": [written(vector) for vector in vectors],
                     },
                 )
-            tell(len(rows))
+            said = tell(len(rows))
+            if said is not None:
+                await said
             after = {"chunk": rows[-1].chunk_id, "part": rows[-1].part}
 
     async def _switch(self, names: dict[str, Any]) -> bool:

@@ -99,6 +99,7 @@ where p.client_id = :client and p.bot_id = :bot
 """)
 _DROP_TERMS: Final = text("delete from chunk_term where chunk_id = any (:ids)")
 _DROP_CHUNKS: Final = text("delete from chunk where client_id = :client and id = any (:ids)")
+_ONE_AT_A_TIME: Final = text("select pg_advisory_xact_lock(hashtextextended(:name, 0))")
 _INDEX: Final = text("""
 insert into bot_index (client_id, bot_id, model_id) values (:client, :bot, :model)
 on conflict (client_id, bot_id) do nothing
@@ -279,6 +280,21 @@ class TrainingJobRepository:
             select(TrainingJob).where(
                 col(TrainingJob.client_id) == client_id, col(TrainingJob.id) == job_id
             )
+        )
+        return found.one_or_none()
+
+    async def reembedding(self, client_id: UUID, bot_id: UUID) -> TrainingJob | None:
+        """Find the job that embeds a bot anew; others of the bot wait until this one commits."""
+        await self._session.execute(_ONE_AT_A_TIME, {"name": f"reembed:{bot_id}"})
+        found = await self._session.scalars(
+            select(TrainingJob)
+            .where(
+                col(TrainingJob.client_id) == client_id,
+                col(TrainingJob.bot_id) == bot_id,
+                col(TrainingJob.kind) == "reembed",
+                col(TrainingJob.ended_at).is_(None),
+            )
+            .limit(1)
         )
         return found.one_or_none()
 

@@ -32,6 +32,10 @@ class SourcePath(Request):
     source_id: Id
 
 
+class ReembedBot(Request):
+    bot_id: Id
+
+
 class TrainingJobOut(Answer):
     """A job. `step` is what it does now, `done` of `total` how far, `reason` why it failed."""
 

@@ -7,7 +7,7 @@ from chatserver.assistant.documents.models import Document
 from chatserver.assistant.training.errors import TrainingJobNotFoundError
 from chatserver.assistant.training.models import TrainingJob
 from chatserver.assistant.training.repository import TrainingJobRepository
-from chatserver.assistant.training.schemas import JobPath, ListJobs, TrainingJobOut
+from chatserver.assistant.training.schemas import JobPath, ListJobs, ReembedBot, TrainingJobOut
 from chatserver.kernel.ids import uuid7
 from chatserver.kernel.paging import Page
 from chatserver.kernel.principal import Principal
@@ -38,6 +38,24 @@ class TrainingService:
         )
         await self._plan(job)
         return job
+
+    async def reembed(self, principal: Principal, command: ReembedBot) -> TrainingJobOut:
+        """Have all of a bot embedded by the model for what is new.
+
+        Asked again while that is under way, it gives the job that does it.
+        """
+        job = await self._jobs.reembedding(principal.client_id, command.bot_id)
+        if job is None:
+            job = await self._jobs.add(
+                TrainingJob(
+                    id=uuid7(),
+                    client_id=principal.client_id,
+                    bot_id=command.bot_id,
+                    kind="reembed",
+                )
+            )
+            await self._plan(job)
+        return shown(job)
 
     async def get(self, principal: Principal, command: JobPath) -> TrainingJobOut:
         """Show a job.

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from sqlalchemy import text
 
-from chatserver.infra.job_kinds import PROCESS_DOCUMENT
+from chatserver.infra.job_kinds import PROCESS_DOCUMENT, REEMBED_BOT
 from chatserver.infra.unit_of_work import UnitOfWork
 from chatserver.kernel.opening import Open
 
@@ -14,11 +14,12 @@ KEPT_DAYS: Final = 30
 
 # The worker's job was given up, or is gone: each of its tries died with its worker.
 _LOST: Final = text("""
-select t.client_id, t.id from training_job t
-where t.ended_at is null and t.kind = 'process'
+select t.client_id, t.id, t.kind from training_job t
+where t.ended_at is null
   and t.created_at < clock_timestamp() - interval '30 s'
-  and not exists (select from job j where j.kind = :kind and j.dedupe = t.id::text
-    and j.state in ('queued', 'running'))
+  and not exists (select from job j where j.state in ('queued', 'running')
+    and j.kind = case t.kind when 'reembed' then :reembed else :process end
+    and j.dedupe = t.id::text)
 order by t.created_at limit :slice
 """)
 _OLD_JOBS: Final = text("""
@@ -36,17 +37,23 @@ class Trainer(Protocol):
 
 
 class Settler:
-    def __init__(self, *, open_work: Open[UnitOfWork], trainer: Trainer) -> None:
+    def __init__(
+        self, *, open_work: Open[UnitOfWork], trainer: Trainer, reembedder: Trainer
+    ) -> None:
         self._open_work = open_work
-        self._trainer = trainer
+        self._trainers = {"process": trainer, "reembed": reembedder}
 
     async def settle(self) -> None:
         """Fail what was lost, so that nobody waits for it; drop what is older than 30 days."""
         async with self._open_work() as work:
-            names = {"kind": PROCESS_DOCUMENT.name, "slice": SLICE}
+            names = {
+                "process": PROCESS_DOCUMENT.name,
+                "reembed": REEMBED_BOT.name,
+                "slice": SLICE,
+            }
             lost = (await work.session.execute(_LOST, names)).all()
         for each in lost:
-            await self._trainer.give_up(each.client_id, each.id, "worker_lost")
+            await self._trainers[each.kind].give_up(each.client_id, each.id, "worker_lost")
         for statement in (_OLD_JOBS, _OLD_RECEIPTS):
             gone = SLICE
             while gone == SLICE:

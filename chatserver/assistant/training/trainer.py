@@ -229,8 +229,9 @@ class Trainer:
         async with self._open_work() as opened:
             index = IndexRepository(opened.session)
             present = await index.staged(work.source, model, list(texts))
-        # The longest first, so that those of a like length are embedded together.
-        missing = sorted(set(texts) - present, key=lambda each: -len(texts[each]))
+        # The longest first, so that those of a like length are embedded together; in the same order
+        # each time: how a quantized model rounds depends on what stands beside a text.
+        missing = sorted(set(texts) - present, key=lambda each: (-len(texts[each]), each))
         done = len(texts) - len(missing)
         await self._step(work, "embedding", progress=_progress("embedding", done, len(texts)))
         for start in range(0, len(missing), AT_ONCE):

@@ -1,42 +1,108 @@
 """Every query about what came by inbound webhooks, and what was done about it."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
 from uuid import UUID
 
+import orjson
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from chatserver.clients.models import Client
+from chatserver.infra.database import Database, outages
+from chatserver.infra.job_kinds import RUN_INBOUND
+from chatserver.kernel.ids import uuid7
 from chatserver.webhooks.sources.models import InboundEffect, InboundEvent, InboundSource
+
+# All that taking a request writes, in one round trip: the event, the job that runs its rules, and
+# that the source works. The key is locked so that the source can't go meanwhile.
+_KEEP: Final = """
+with source as (
+  select id from inbound_source where client_id = $2 and id = $3 for key share),
+kept as (
+  insert into inbound_event
+    (id, client_id, source_id, external_id, headers, body, secret_hint, hops, status)
+  select $1, $2, id, $4, $5::jsonb, $6, $7, $8, $9 from source
+  on conflict (source_id, external_id) do nothing returning id),
+noted as (
+  update inbound_source set verified_at = clock_timestamp()
+  where id = $3 and verified_at is null and exists (select from kept)),
+queued as (
+  insert into job (id, kind, client_id, dedupe, payload, state, attempt, run_at)
+  select $10, $11, $2, id::text, jsonb_build_object('event_id', id), 'queued', 0,
+    clock_timestamp() from kept where $9 = 'received'
+  on conflict (kind, dedupe) where state in ('queued', 'running') do nothing)
+select exists (select from source) as is_there, exists (select from kept) as is_new
+"""
+_SAME: Final = "select id from inbound_event where source_id = $1 and external_id = $2"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrival:
+    """A request that is to be kept: a row of `inbound_event`, without what making a model costs."""
+
+    client_id: UUID
+    source_id: UUID
+    external_id: str
+    headers: Mapping[str, str]
+    body: bytes
+    secret_hint: str
+    hops: int
+    status: str
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What a request became: an event of its own, or (not `is_new`) one that came before."""
+
+    id: UUID
+    is_new: bool
+
+
+class Arrivals:
+    """Keeps what comes, in one statement under autocommit."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def keep(self, event: Arrival) -> Kept | None:
+        """Keep an event and plan its rules; None: its source is gone by now.
+
+        Raises:
+            UnavailableError: PostgreSQL is away; whether it was kept is not known.
+        """
+        event_id = uuid7()
+        with outages():
+            pool = await self._database.writing()
+            row = await pool.fetchrow(
+                _KEEP,
+                event_id,
+                event.client_id,
+                event.source_id,
+                event.external_id,
+                orjson.dumps(event.headers).decode(),
+                event.body,
+                event.secret_hint,
+                event.hops,
+                event.status,
+                uuid7(),
+                RUN_INBOUND.name,
+            )
+            if row is None or not row["is_there"]:
+                return None
+            if row["is_new"]:
+                return Kept(event_id, is_new=True)
+            # In a statement of its own: the first may have been committed while this waited for it.
+            same = await pool.fetchval(_SAME, event.source_id, event.external_id)
+        return None if same is None else Kept(UUID(bytes=same.bytes), is_new=False)
 
 
 class EventRepository:
     def __init__(self, session: AsyncSession) -> None:
         self._session = session
-
-    async def add(self, event: InboundEvent) -> UUID | None:
-        """Insert an event; None when one of this external id came before."""
-        made = await self._session.execute(
-            insert(InboundEvent)
-            .values(
-                **event.model_dump(exclude={"received_at", "planned_at", "ended_at", "error"}),
-            )
-            .on_conflict_do_nothing(index_elements=["source_id", "external_id"])
-            .returning(col(InboundEvent.id))
-        )
-        return made.scalar_one_or_none()
-
-    async def find_external(self, source_id: UUID, external_id: str) -> UUID | None:
-        found = await self._session.execute(
-            select(col(InboundEvent.id)).where(
-                col(InboundEvent.source_id) == source_id,
-                col(InboundEvent.external_id) == external_id,
-            )
-        )
-        return found.scalar_one_or_none()
 
     async def page(
         self, source_id: UUID, *, status: str | None, before: UUID | None, limit: int

@@ -10,12 +10,15 @@ from typing import Any, Final, Literal, TypeAlias
 from urllib.parse import parse_qsl
 
 import orjson
+from multipart import MultipartSegment, PushMultipartParser, parse_options_header
 
 Algorithm: TypeAlias = Literal["sha1", "sha256", "sha384", "sha512"]
 Encoding: TypeAlias = Literal["hex", "base64", "base64url"]
 
 # More signatures than this are no rotation of secrets.
 MOST_SIGNATURES: Final = 16
+MOST_FIELDS: Final = 1000
+_LATIN: Final = frozenset({"iso-8859-1", "latin-1", "windows-1252", "cp1252"})
 _DIGITS: Final = re.compile(r"[0-9]{1,16}")
 
 
@@ -107,9 +110,47 @@ def is_form(headers: Mapping[str, str]) -> bool:
 def form_fields(body: bytes) -> list[tuple[str, str]]:
     """Read the fields of a form, in order; of one that is no form, none."""
     try:
-        return parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=1000)
+        return parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=MOST_FIELDS)
     except ValueError:
         return []
+
+
+def fields_of(headers: Mapping[str, str], body: bytes) -> list[tuple[str, Any]] | None:
+    """Read the fields of a form of either kind, in order; None: it is no form.
+
+    Of a file its name, kind and size are told. Costs a walk over the body, whatever stands in it.
+    """
+    if is_form(headers):
+        return list(form_fields(body))
+    kind, options = parse_options_header(headers.get("content-type", ""))
+    if kind != "multipart/form-data":
+        return None
+    found: list[tuple[str, Any]] = []
+    try:
+        with PushMultipartParser(
+            options.get("boundary", ""), content_length=len(body), max_segment_count=MOST_FIELDS
+        ) as parser:
+            part: MultipartSegment | None = None
+            content = bytearray()
+            for event in parser.parse(body):
+                if isinstance(event, MultipartSegment):
+                    part, content = event, bytearray()
+                elif event:
+                    content += event
+                elif part is not None and part.name is not None:
+                    found.append((part.name, _part(part, bytes(content))))
+    except ValueError:
+        return []
+    return found
+
+
+def _part(part: MultipartSegment, content: bytes) -> str | dict[str, Any]:
+    if part.filename is not None:
+        kind = part.content_type or "application/octet-stream"
+        return {"filename": part.filename, "content_type": kind, "size": len(content)}
+    # What vendors say in practice; other codecs may take long, or be no texts.
+    is_latin = (part.charset or "").lower() in _LATIN
+    return content.decode("cp1252" if is_latin else "utf-8", "replace")
 
 
 def header_of(incoming: Incoming, name: str) -> str:

@@ -21,7 +21,7 @@ from chatserver.transport.registry import parse
 from chatserver.users.service import UserService
 from chatserver.webhooks.sources.arrivals import EventRepository
 from chatserver.webhooks.sources.models import InboundEffect, InboundEvent, InboundSource
-from chatserver.webhooks.sources.parts import Forwards, Parts, Posts
+from chatserver.webhooks.sources.parts import Asks, Forwards, Parts, Posts
 
 _KEYS: Final = UUID("7a1c3c0e-5f0b-5d67-9a53-0d4f6f0a6b11")
 
@@ -59,8 +59,6 @@ class Effects:
         """Do an effect. False: it is not to be done any more, somebody else had it, too."""
         if effect.action == "post_message":
             return await self._post(begun, effect)
-        if effect.action == "ask_assistant":
-            return await self._ask(begun, effect)
         return await self._within(begun, effect)
 
     async def _within(self, begun: Begun, effect: InboundEffect) -> bool:
@@ -85,6 +83,8 @@ class Effects:
                     notification=held.arguments,
                 )
                 held.result = {"notification_id": str(made)}
+            elif effect.action == "ask_assistant" and self._parts.ask is not None:
+                held.result = await self._ask(work, self._parts.ask, begun, held)
             else:
                 raise PayloadInvalidError.of("type", "not available yet")
             held.state = "done"
@@ -147,28 +147,23 @@ class Effects:
         await self.note(effect, "done", None, result)
         return True
 
-    async def _ask(self, begun: Begun, effect: InboundEffect) -> bool:
-        if self._parts.ask is None:
-            raise PayloadInvalidError.of("type", "not available yet")
-        room_id = await self._settle_room(begun, effect)
-        if room_id is None:
-            return False
+    async def _ask(
+        self, work: UnitOfWork, ask: Asks, begun: Begun, effect: InboundEffect
+    ) -> dict[str, Any]:
         arguments = effect.arguments
-        try:
-            answer = await self._parts.ask(
-                client_id=effect.client_id,
-                room_id=room_id,
-                sender_id=arguments["sender_id"],
-                content=arguments["content"],
-                bot_id=arguments["bot_id"],
-                client_msg_id=f"webhook:{key_of(effect)}",
-            )
-        except IdempotencyConflictError:
-            result: dict[str, Any] = {"room_id": str(room_id), "done_before": True}
-        else:
-            result = {"room_id": str(room_id), "message_id": str(answer)}
-        await self.note(effect, "done", None, result)
-        return True
+        if effect.room_id is None:
+            effect.room_id = await self._find_room(work, begun, arguments)
+        answer = await ask(
+            work,
+            client_id=effect.client_id,
+            room_id=effect.room_id,
+            sender_id=arguments["sender_id"],
+            content=arguments["content"],
+            bot_id=arguments["bot_id"],
+            client_msg_id=f"webhook:{key_of(effect)}",
+            origin=_origin(begun),
+        )
+        return {"room_id": str(effect.room_id), "message_id": str(answer)}
 
     async def _settle_room(self, begun: Begun, effect: InboundEffect) -> UUID | None:
         """Decide once where a message goes: a repeat must not go to another room."""

@@ -19,7 +19,6 @@ from chatserver.webhooks.sources.models import (
     InboundSource,
     place_of_secret,
 )
-from chatserver.webhooks.sources.parts import Parts
 from chatserver.webhooks.sources.payloads import Document, payload_of
 from chatserver.webhooks.sources.repository import SourceRepository
 from chatserver.webhooks.sources.rules import Tried, stored, try_rules
@@ -41,7 +40,7 @@ from chatserver.webhooks.sources.schemas import (
     Verification,
 )
 from chatserver.webhooks.sources.schemas import Tried as TriedOut
-from chatserver.webhooks.sources.service import check_rules, path_of
+from chatserver.webhooks.sources.service import RuleCheck, path_of
 from chatserver.webhooks.sources.signatures import key_of, verify
 
 
@@ -56,7 +55,7 @@ class HistoryService:
         recorder: Recorder,
         box: SecretBox,
         clock: Clock,
-        parts: Parts,
+        rules: RuleCheck,
         plan: Callable[[UUID, UUID], Awaitable[None]],
         public_url: str | None,
     ) -> None:
@@ -65,7 +64,7 @@ class HistoryService:
         self._recorder = recorder
         self._box = box
         self._clock = clock
-        self._parts = parts
+        self._rules = rules
         self._plan = plan
         self._public_url = public_url
 
@@ -169,7 +168,7 @@ class HistoryService:
             raise SourceNotFoundError
         rules = stored(source.rules)
         if command.rules is not None:
-            check_rules(self._parts, command.rules)
+            await self._rules(principal.client_id, command.rules)
             rules = command.rules
         verification = None
         event: InboundEvent | None = None

@@ -30,6 +30,10 @@ class Forwards(Protocol):
         """Queue a delivery to an endpoint in this unit of work; its id."""
         ...
 
+    async def knows(self, work: UnitOfWork, client_id: UUID, endpoint_id: UUID) -> bool:
+        """Tell whether a client has this endpoint."""
+        ...
+
 
 class Notifies(Protocol):
     async def __call__(
@@ -42,6 +46,7 @@ class Notifies(Protocol):
 class Asks(Protocol):
     async def __call__(
         self,
+        work: UnitOfWork,
         *,
         client_id: UUID,
         room_id: UUID,
@@ -49,8 +54,12 @@ class Asks(Protocol):
         content: str,
         bot_id: str | None,
         client_msg_id: str,
+        origin: dict[str, Any],
     ) -> UUID:
-        """Ask a bot; the same `client_msg_id` asks once. The id of the answer."""
+        """Ask a bot in a member's name in this unit of work; the id of the answer.
+
+        `origin` stands in the metadata of both messages: what follows from them knows its hops.
+        """
         ...
 
 

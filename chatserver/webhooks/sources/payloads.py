@@ -26,7 +26,7 @@ from jsonpath_rfc9535.segments import JSONPathRecursiveDescentSegment, JSONPathS
 from jsonpath_rfc9535.selectors import FilterSelector, IndexSelector, NameSelector
 
 from chatserver.kernel.content import MAX_INTEGER
-from chatserver.webhooks.sources.claims import form_fields, is_form
+from chatserver.webhooks.sources.claims import fields_of
 
 LONGEST_PATH: Final = 256
 MOST_SEGMENTS: Final = 20
@@ -78,9 +78,10 @@ def payload_of(headers: Mapping[str, str], body: bytes) -> Any:  # noqa: ANN401 
 
     A form whose one field `payload` is JSON (GitHub, Slack) is that JSON.
     """
-    if is_form(headers):
+    form = fields_of(headers, body)
+    if form is not None:
         fields: dict[str, Any] = {}
-        for name, value in form_fields(body):
+        for name, value in form:
             if name in fields:
                 before = fields[name]
                 fields[name] = [*(before if isinstance(before, list) else [before]), value]

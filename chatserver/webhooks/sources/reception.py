@@ -25,17 +25,13 @@ from chatserver.kernel.clock import Clock
 from chatserver.kernel.errors import UnavailableError
 from chatserver.kernel.ids import uuid7
 from chatserver.kernel.opening import Open
-from chatserver.webhooks.sources.arrivals import EventRepository
+from chatserver.webhooks.sources.arrivals import Arrival, Kept
 from chatserver.webhooks.sources.claims import Incoming, Scheme, Signing
 from chatserver.webhooks.sources.diagnosis import diagnose
 from chatserver.webhooks.sources.errors import InboundRefusedError, InboundTooLateError
-from chatserver.webhooks.sources.models import InboundEvent, place_of_secret
+from chatserver.webhooks.sources.models import place_of_secret
 from chatserver.webhooks.sources.payloads import Document, as_text, payload_of, select
-from chatserver.webhooks.sources.repository import (
-    KeptSecret,
-    SourceRepository,
-    Taker,
-)
+from chatserver.webhooks.sources.repository import KeptSecret, SourceRepository, Taker
 from chatserver.webhooks.sources.rules import MOST_HOPS
 from chatserver.webhooks.sources.signatures import (
     Verdict,
@@ -72,14 +68,8 @@ class Sources(Protocol):
     async def find(self, client_slug: str, slug: str) -> Taker | None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Inbox:
-    """What one transaction needs to keep an event."""
-
-    sources: SourceRepository
-    events: EventRepository
-    # Has an event's rules run; takes the client and the event.
-    plan: Callable[[UUID, UUID], Awaitable[None]]
+class Keeps(Protocol):
+    async def keep(self, event: Arrival) -> Kept | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,13 +96,17 @@ class Reception:
         self,
         *,
         lookup: Sources,
-        open_inbox: Open[Inbox],
+        arrivals: Keeps,
+        open_sources: Open[SourceRepository],
+        ring: Callable[[], None],
         box: SecretBox,
         count: Count,
         clock: Clock,
     ) -> None:
         self._lookup = lookup
-        self._open_inbox = open_inbox
+        self._arrivals = arrivals
+        self._open_sources = open_sources
+        self._ring = ring
         self._box = box
         self._count = count
         self._clock = clock
@@ -173,8 +167,7 @@ class Reception:
         headers = kept_headers(incoming.headers)
         hops = hops_of(incoming.headers)
         name = external_id(taker, incoming, verdict)
-        event = InboundEvent(
-            id=uuid7(),
+        event = Arrival(
             client_id=taker.client_id,
             source_id=taker.id,
             external_id=name,
@@ -184,15 +177,12 @@ class Reception:
             hops=hops,
             status="received" if hops < MOST_HOPS else "looped",
         )
-        async with self._open_inbox() as inbox:
-            kept = await inbox.events.add(event)
-            if kept is None:
-                return Taken(await inbox.events.find_external(taker.id, name), duplicate=True)
-            if not taker.was_verified:
-                await inbox.sources.note_verified(taker.id)
-            if hops < MOST_HOPS:
-                await inbox.plan(taker.client_id, kept)
-        return Taken(kept)
+        kept = await self._arrivals.keep(event)
+        if kept is None:
+            raise InboundRefusedError
+        if kept.is_new:
+            self._ring()
+        return Taken(kept.id, duplicate=not kept.is_new)
 
     def _opened(self, taker: Taker) -> tuple[list[tuple[KeptSecret, bytes, str]], list[str]]:
         """Open a source's secrets: those that live with their keys, those that ended as texts."""
@@ -250,8 +240,8 @@ class Reception:
     async def _write_down(self, taker: Taker, work: Callable[[], Any], count: int) -> None:
         try:
             found = await asyncio.to_thread(work)
-            async with self._open_inbox() as inbox:
-                await inbox.sources.note_refusal(
+            async with self._open_sources() as sources:
+                await sources.note_refusal(
                     taker.client_id,
                     taker.id,
                     reason=found.reason,

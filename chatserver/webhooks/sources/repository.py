@@ -202,13 +202,6 @@ class SourceRepository:
             .values(expires_at=func.clock_timestamp())
         )
 
-    async def note_verified(self, source_id: UUID) -> None:
-        await self._session.execute(
-            update(InboundSource)
-            .where(col(InboundSource.id) == source_id, col(InboundSource.verified_at).is_(None))
-            .values(verified_at=func.clock_timestamp())
-        )
-
     async def note_refusal(
         self,
         client_id: UUID,

@@ -2,7 +2,7 @@
 
 import base64
 import secrets
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 from uuid import UUID
 
@@ -28,7 +28,7 @@ from chatserver.webhooks.sources.models import (
 )
 from chatserver.webhooks.sources.parts import Parts
 from chatserver.webhooks.sources.repository import SourceRepository
-from chatserver.webhooks.sources.rule_schemas import Rule
+from chatserver.webhooks.sources.rule_schemas import Forward, Rule
 from chatserver.webhooks.sources.rules import written
 from chatserver.webhooks.sources.schemas import (
     MAILGUN_TOLERANCE_S,
@@ -52,16 +52,45 @@ _OURS: Final = frozenset({Scheme.STANDARD, Scheme.GITHUB, Scheme.GENERIC_HMAC})
 _SHOWN: Final = 4
 
 
+class RuleCheck:
+    """Refuses rules that can't ever be done. `knows` tells whether a client has an endpoint."""
+
+    def __init__(self, parts: Parts, knows: Callable[[UUID, UUID], Awaitable[bool]]) -> None:
+        self._parts = parts
+        self._knows = knows
+
+    async def __call__(self, client_id: UUID, rules: Sequence[Rule]) -> None:
+        """Look at all actions of all rules.
+
+        Raises:
+            PayloadInvalidError: one names an action whose part is missing, or an endpoint that the
+                client has not.
+        """
+        for number, rule in enumerate(rules):
+            for index, action in enumerate(rule.actions):
+                place = f"rules.{number}.actions.{index}"
+                if self._parts.lacks(action.type):
+                    raise PayloadInvalidError.of(
+                        f"{place}.type", f"{action.type} is not available yet"
+                    )
+                if isinstance(action, Forward) and not await self._knows(
+                    client_id, action.endpoint_id
+                ):
+                    raise PayloadInvalidError.of(
+                        f"{place}.endpoint_id", "is not one of your webhook endpoints"
+                    )
+
+
 class SourceService:
     """Sources of one transaction. What came by them is `HistoryService`."""
 
     def __init__(
-        self, *, sources: SourceRepository, recorder: Recorder, box: SecretBox, parts: Parts
+        self, *, sources: SourceRepository, recorder: Recorder, box: SecretBox, rules: RuleCheck
     ) -> None:
         self._sources = sources
         self._recorder = recorder
         self._box = box
-        self._parts = parts
+        self._rules = rules
 
     async def create(self, principal: Principal, command: SourceCreate) -> SourceCreated:
         """Make a source.
@@ -70,7 +99,7 @@ class SourceService:
             SourceSlugTakenError: the client has another of this slug.
             PayloadInvalidError: a secret can't be one of the scheme, or a rule can't be done here.
         """
-        check_rules(self._parts, command.rules)
+        await self._rules(principal.client_id, command.rules)
         given = list(command.secrets)
         made = None
         if not given:
@@ -135,7 +164,7 @@ class SourceService:
         if "dedupe" in given:
             values["dedupe"] = _dumped(command.dedupe)
         if command.rules is not None:
-            check_rules(self._parts, command.rules)
+            await self._rules(principal.client_id, command.rules)
             values["rules"] = written(command.rules)
         if command.signing is not None:
             if source.scheme != Scheme.GENERIC_HMAC:
@@ -294,17 +323,3 @@ def _secret_out(secret: InboundSecret) -> SecretOut:
     return SecretOut(
         id=secret.id, hint=secret.hint, created_at=secret.created_at, expires_at=secret.expires_at
     )
-
-
-def check_rules(parts: Parts, rules: Sequence[Rule]) -> None:
-    """Refuse rules that this server can't do.
-
-    Raises:
-        PayloadInvalidError: one names an action whose part is missing.
-    """
-    for number, rule in enumerate(rules):
-        for index, action in enumerate(rule.actions):
-            if parts.lacks(action.type):
-                raise PayloadInvalidError.of(
-                    f"rules.{number}.actions.{index}.type", f"{action.type} is not available yet"
-                )

@@ -16,6 +16,7 @@ from chatserver.webhooks.sources.claims import (
     Scheme,
     Signing,
     UnsignedError,
+    fields_of,
     form_fields,
     header_of,
     is_form,
@@ -126,8 +127,9 @@ def _twilio(_: Signing, incoming: Incoming) -> Claim:
 
 def _mailgun(_: Signing, incoming: Incoming) -> Claim:
     fields: Mapping[str, Any]
-    if is_form(incoming.headers):
-        fields = dict(form_fields(incoming.body))
+    form = fields_of(incoming.headers, incoming.body)
+    if form is not None:
+        fields = dict(form)
     else:
         found = object_of(incoming.body).get("signature")
         fields = found if isinstance(found, dict) else {}

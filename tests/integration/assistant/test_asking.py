@@ -331,6 +331,13 @@ class TestBots:
             )
             again = await self.say(scene, scene.alice, "Still there?")
             assert await self.answers(scene) == [first, again]
+            # Whom the room is given to has it from then on, also before he says anything.
+            await studio.talk.run("update room set assignee = 'bob' where id = $1", scene.room)
+            await self.say(scene, scene.alice, "Anybody?")
+            assert await self.answers(scene) == [first, again]
+            await studio.talk.run("update room set assignee = null where id = $1", scene.room)
+            last = await self.say(scene, scene.alice, "And now?")
+            assert await self.answers(scene) == [first, again, last]
         finally:
             await studio.stop()
 

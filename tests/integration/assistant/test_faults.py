@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import random
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -30,9 +31,21 @@ BROKEN = {
 }
 
 
-def check_stream(scene: Scene, message_id: UUID, final: dict[str, object]) -> None:
+async def check_numbers(scene: Scene, message_id: UUID, final: dict[str, Any]) -> None:
+    """As many deltas were sent as the end says.
+
+    The row says that an answer has ended before the last of them have come over the bus to us.
+    """
+    count = final["metadata"]["stream"]["deltas"]
+    heard = scene.studio.heard
+    await eventually(lambda: len(heard.of(message_id)) >= count, why="all deltas are heard")
+    assert len(heard.of(message_id)) == count
+
+
+async def check_stream(scene: Scene, message_id: UUID, final: dict[str, Any]) -> None:
     """What was sent makes what is stored, in order, sources first."""
     heard = scene.studio.heard
+    await check_numbers(scene, message_id, final)
     names = [name for name in heard.names(message_id) if name != "message.progress"]
     assert names[0] == "message.sources"
     deltas = heard.of(message_id)
@@ -40,7 +53,7 @@ def check_stream(scene: Scene, message_id: UUID, final: dict[str, object]) -> No
     said = "".join(delta["text"] for delta in deltas)
     stored = final["content"] or final["partial_content"]
     assert said == stored
-    stream = final["metadata"]["stream"]  # type: ignore[index]
+    stream = final["metadata"]["stream"]
     assert stream["deltas"] == len(deltas)
     assert stream["sha256"] == hashlib.sha256(said.encode()).hexdigest()
 
@@ -55,8 +68,8 @@ async def test_an_answer_streams_whatever_the_provider_s_manners(
     final = await scene.studio.ended(scene.alice, asked.message_id)
     assert (final["status"], final["content"]) == ("complete", ANSWER)
     assert final["context"]["citations"][0]["quote"].startswith("The harbour opens")
-    check_stream(scene, asked.message_id, final)
-    [update] = scene.studio.updates(scene.room)
+    await check_stream(scene, asked.message_id, final)
+    [update] = await eventually(lambda: scene.studio.updates(scene.room), why="it is shown")
     assert update["content"] == ANSWER
     assert update["context"]["omitted"] is True
 
@@ -74,7 +87,7 @@ async def test_a_failure_keeps_what_there_was_and_is_resumed_with_the_same_sourc
     assert failed["content"] == ""
     assert len(failed["partial_content"]) > 20
     assert ANSWER.startswith(failed["partial_content"])
-    check_stream(scene, asked.message_id, failed)
+    await check_stream(scene, asked.message_id, failed)
     code = await scene.studio.talk.rows(
         "select error_code from generation where message_id = $1", asked.message_id
     )
@@ -87,8 +100,7 @@ async def test_a_failure_keeps_what_there_was_and_is_resumed_with_the_same_sourc
     assert final["context"]["continued_by"] == "native"
     assert len(scene.studio.library.searches) == 1
     assert final["context"]["chunks"] == failed["context"]["chunks"]
-    said = "".join(delta["text"] for delta in scene.studio.heard.of(asked.message_id))
-    assert said == ANSWER
+    await check_stream(scene, asked.message_id, final)
 
 
 @pytest.mark.parametrize(
@@ -127,6 +139,7 @@ async def test_a_model_that_begins_again_otherwise_replaces_what_was_shown(
     assert final["status"] == "complete"
     assert final["content"] == " ".join(provider.words)
     assert final["context"]["continued_by"] == "restart"
+    await check_numbers(scene, asked.message_id, final)
     deltas = scene.studio.heard.of(asked.message_id)
     # Numbers go on; the higher generation is what makes readers replace the text.
     assert [delta["index"] for delta in deltas] == list(range(1, len(deltas) + 1))
@@ -222,12 +235,16 @@ async def test_a_zombie_is_fenced_off_and_its_successor_goes_on(
         final = await scene.studio.ended(scene.alice, asked.message_id)
         assert (final["status"], final["content"]) == ("complete", ANSWER)
         assert len(scene.studio.library.searches) == 1
+        await check_numbers(scene, asked.message_id, final)
         await asyncio.sleep(0.3)
         deltas = scene.studio.heard.of(asked.message_id)
         assert [d["index"] for d in deltas] == list(range(1, len(deltas) + 1))
         assert "".join(d["text"] for d in deltas) == ANSWER
         assert {d["generation"] for d in deltas} == {1, 2}
-        updates = scene.studio.updates(scene.room) + second.updates(scene.room)
+        updates = await eventually(
+            lambda: scene.studio.updates(scene.room) + second.updates(scene.room),
+            why="it is shown",
+        )
         assert len(updates) == 1
     finally:
         await second.stop()
@@ -288,7 +305,7 @@ async def test_redis_is_emptied_in_the_middle(scene: Scene, provider: LanguageMo
     provider.gate.set()
     final = await scene.studio.ended(scene.alice, asked.message_id)
     assert (final["status"], final["content"]) == ("complete", ANSWER)
-    check_stream(scene, asked.message_id, final)
+    await check_stream(scene, asked.message_id, final)
 
 
 async def test_ten_readers_who_join_at_random_moments_end_with_the_stored_text(

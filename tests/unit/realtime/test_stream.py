@@ -310,3 +310,34 @@ async def test_a_connection_keeps_what_comes_before_it_is_opened() -> None:
     kept.open()
     assert [each["type"] for each in kept.facts] == ["read.updated"]
     world.stop()
+
+
+async def test_a_piece_of_an_answer_is_shown_between_its_beginning_and_its_end() -> None:
+    truth = Truth()
+    truth.join(ROOM, "ann")
+    world = World(truth, hold_s=0.05)
+    ann = await world.connect("ann")
+    begun = truth.commit(ROOM)
+    follows = Effect(follows=begun.seq)
+    assert begun.seq is not None
+
+    def tell(piece: str) -> None:
+        world.recovery.show(unsequenced(piece, effect=follows))
+        # In a crowd it goes to some people alone.
+        world.recovery.show(unsequenced(f"{piece}.alone", audience=("ann",), effect=follows))
+
+    def heard() -> list[str]:
+        return [fact["type"] for fact in ann.facts if fact["type"].startswith("piece")]
+
+    tell("piece.early")
+    assert heard() == []
+    world.recovery.show(begun)
+    tell("piece.one")
+    assert heard() == ["piece.one", "piece.one.alone"]
+    world.recovery.show(truth.commit(ROOM, effect=Effect(ends=begun.seq)))
+    tell("piece.late")
+    world.recovery.show(unsequenced("piece.other", effect=Effect(follows=begun.seq - 1)))
+    world.recovery.show(truth.commit(ROOM, effect=Effect(resumes=begun.seq)))
+    tell("piece.again")
+    assert heard()[2:] == ["piece.other", "piece.again", "piece.again.alone"]
+    world.stop()

@@ -36,6 +36,23 @@ async def test_words_and_meaning_find_and_weak_questions_say_so(library: Library
         await library.ask(odd)
 
 
+async def test_few_documents_are_given_as_a_whole(library: Library) -> None:
+    for number, fact in enumerate(FACTS):
+        await library.learn(f"{number}.txt", fact)
+    question = "zzz qqq xxyyzz"
+    assert (await library.ask(question, 2)).is_weak
+    whole = await library.ask(question, 2, whole_tokens=8000, keep=True)
+    assert sorted(each.text for each in whole.chunks) == sorted(FACTS)
+    assert not whole.is_weak
+    best = await library.ask("parcels to norway", 1, whole_tokens=8000)
+    assert "Norway" in best.chunks[0].text
+    assert len((await library.ask("parcels to norway", 2, whole_tokens=600)).chunks) == 2
+    replay = await library.parts.retrieval.replay(
+        library.master.client_id, library.bot_id, whole.retrieval_id or library.bot_id
+    )
+    assert replay.same
+
+
 async def test_the_exact_path_finds_what_brute_force_finds(library: Library) -> None:
     texts = [f"note {secrets.token_hex(3)} about {secrets.token_hex(3)}" for _ in range(8)]
     for number, each in enumerate(texts):
@@ -45,6 +62,22 @@ async def test_the_exact_path_finds_what_brute_force_finds(library: Library) -> 
     found = await library.ask(texts[5], 10, weight=1.0)
     assert {each.text for each in found.chunks} >= {texts[place] for place in best[:3]}
     assert found.chunks[0].cosine == pytest.approx(1, abs=1e-3)
+
+
+async def test_frequent_words_rank_what_rare_ones_found(library: Library) -> None:
+    parts = [f"# Part {n}\n\n" + f"The pump number{n} needs grease{n}. " * 60 for n in range(60)]
+    await library.learn("manual.md", "\n\n".join(parts))
+    assert (await library.index())["n_chunks"] > 50
+    library.parts.embedders._remote.clear()
+    rare = (await library.ask("number7 grease7")).chunks
+    both = (await library.ask("pump number7 grease7")).chunks
+    assert {each.chunk_id for each in both} == {each.chunk_id for each in rare}
+    assert all("number7" in each.text for each in both)
+    # What the frequent word adds is little, but it is there.
+    assert rare[0].bm25 < both[0].bm25 < rare[0].bm25 + 3
+    # Where no word is rare, or only one, all of them choose.
+    assert len((await library.ask("pump", 20)).chunks) == 20
+    assert "grease9" in (await library.ask("pump grease9")).chunks[0].text
 
 
 async def test_without_an_embedder_words_must_do(library: Library) -> None:

@@ -1,10 +1,14 @@
 """Who is erased is erased from what vendors said, too; secrets and ids stay what they are."""
 
+from typing import Any
+
+import orjson
 import pytest
 
 from chatserver.cli.secrets import SEALED
 from chatserver.infra.sealed import Sealed
 from chatserver.infra.secrets import SecretBox
+from chatserver.kernel.principal import Principal
 from chatserver.privacy.schemas import PersonPath
 from tests.integration.webhooks.sources.conftest import Shop
 from tests.support.everything import rows_with
@@ -59,6 +63,41 @@ async def test_a_form_of_hers_goes_too_and_nothing_is_done_for_it_later(shop: Sh
     assert await shop.run(event_id)
     assert (await shop.event(event_id)).status == "dead"
     assert await rows_with(shop.house.address.admin_url, CANARY) == {}
+
+
+async def test_a_form_of_several_parts_goes_too(shop: Shop) -> None:
+    await shop.source()
+    body = b"".join(
+        b'--x\r\nContent-Disposition: form-data; name="%b"\r\n\r\n%b\r\n' % field
+        for field in ((b"who", b"ann"), (b"text", CANARY.encode()))
+    )
+    kind = "multipart/form-data; boundary=x"
+    event_id = await shop.took(body + b"--x--\r\n", Content_Type=kind)
+    await shop.house.person(shop.master, "ann")
+    async with shop.house.container.open_privacy() as privacy:
+        asked = await privacy.erase(shop.master, PersonPath(external_id="ann"))
+    await shop.house.container.privacy.eraser.erase(asked.id)
+    assert (await shop.event(event_id)).body == ""
+
+
+async def test_an_export_tells_what_came_of_a_person(shop: Shop) -> None:
+    await shop.source(rules=[RULE])
+    hers = await shop.handle({"id": 1, "who": "ann", "text": CANARY})
+    await shop.handle({"id": 2, "who": "bob", "text": "his"})
+    ann = await shop.house.person(shop.master, "ann")
+    exporter = shop.house.container.privacy.exporter
+
+    async def events(who: Principal) -> list[dict[str, Any]]:
+        lines = await exporter.export(who, PersonPath(external_id="ann"))
+        rows = [orjson.loads(line) async for line in lines]
+        return [row for row in rows if row["type"] == "webhook_event"]
+
+    [told] = await events(shop.master)
+    assert (told["id"], told["source"]) == (str(hers.id), "shop")
+    assert orjson.loads(told["body"]) == {"id": 1, "who": "ann", "text": CANARY}
+    # What an event says may be of others, too: the person hears that there is one.
+    [known] = await events(ann)
+    assert known == {name: value for name, value in told.items() if name != "body"}
 
 
 async def test_secrets_are_sealed_anew_with_another_key(shop: Shop) -> None:

@@ -90,6 +90,34 @@ class TestOnce:
         assert event.secret_hint == "…same"
         assert event.body == '{"n":1}'
 
+    async def test_a_form_with_files_is_an_event_of_its_fields(self, shop: Shop) -> None:
+        await shop.source()
+        body = (
+            b'--x\r\nContent-Disposition: form-data; name="subject"\r\n\r\nH\xc3\xa9llo\r\n'
+            b'--x\r\nContent-Disposition: form-data; name="attachment-1"; filename="a.pdf"\r\n'
+            b"Content-Type: application/pdf\r\n\r\n%PDF-1.4\r\n--x--\r\n"
+        )
+        event_id = await shop.took(body, Content_Type="multipart/form-data; boundary=x")
+        file = {"filename": "a.pdf", "content_type": "application/pdf", "size": 8}
+        assert (await shop.event(event_id)).payload == {"subject": "Héllo", "attachment-1": file}
+
+    async def test_a_source_that_goes_meanwhile_is_as_unknown_as_any(
+        self, shop: Shop, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        source = await shop.source()
+        reception = shop.house.container.sources.reception
+        find = reception._lookup.find
+
+        async def found_and_gone(client_slug: str, slug: str) -> Any:
+            found = await find(client_slug, slug)
+            async with shop.house.container.sources.open_sources() as sources:
+                await sources.delete(shop.master, SourcePath(id=source.id))
+            return found
+
+        monkeypatch.setattr(reception._lookup, "find", found_and_gone)
+        status, said, _ = await shop.send({"n": 1})
+        assert (status, said["code"]) == (401, "webhook.refused")
+
 
 class TestRefused:
     async def test_nobody_learns_why(self, shop: Shop) -> None:

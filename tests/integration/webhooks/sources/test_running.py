@@ -1,21 +1,23 @@
 """Each effect happens exactly once, whatever dies, and what can't be done is said."""
 
 import asyncio
-from typing import Any
+from typing import Any, Final
 from uuid import UUID, uuid4
 
 import orjson
 import pytest
 
+from chatserver.assistant.bots.schemas import CreateBot
 from chatserver.chat.schemas import PostMessage, Sent
 from chatserver.infra.unit_of_work import UnitOfWork
 from chatserver.kernel.errors import PayloadInvalidError, UnavailableError
 from chatserver.kernel.principal import Principal
 from chatserver.rooms.schemas import CreateRoom
 from chatserver.rooms.service import RoomService
-from chatserver.webhooks.endpoints.schemas import CreateEndpoint
+from chatserver.webhooks.endpoints.schemas import CreateEndpoint, EndpointRef
 from chatserver.webhooks.sources.effects import Effects
 from chatserver.webhooks.sources.parts import Parts
+from chatserver.webhooks.sources.rules import stored
 from chatserver.webhooks.sources.running import MOST_ATTEMPTS, Runner, WaitingError
 from chatserver.webhooks.sources.schemas import (
     EventPath,
@@ -24,6 +26,8 @@ from chatserver.webhooks.sources.schemas import (
     Tried,
     TrySource,
 )
+from chatserver.webhooks.sources.service import RuleCheck
+from chatserver.wiring.sources import Asker
 from tests.integration.webhooks.sources.conftest import Shop
 from tests.support.people import House
 
@@ -99,6 +103,15 @@ async def rooms(shop: Shop) -> list[dict[str, Any]]:
         " where r.client_id = :client order by r.created_at",
         client=shop.master.client_id,
     )
+
+
+FORWARD = {"type": "forward"}
+
+
+async def endpoint_of(house: House, master: Principal) -> UUID:
+    async with house.container.webhooks.open_endpoints() as endpoints:
+        body = {"url": "http://127.0.0.1:9/hook", "events": ["room.created"]}
+        return (await endpoints.create(master, CreateEndpoint.model_validate(body))).id
 
 
 async def update(shop: Shop, source_id: UUID, rules: list[Any]) -> None:
@@ -397,22 +410,16 @@ class TestTrying:
 
 
 class TestParts:
-    @pytest.mark.parametrize(
-        "action",
-        [
-            {"type": "ask_assistant", "room_id": "x", "content": "?", "sender_id": "a"},
-        ],
-    )
-    async def test_what_is_not_there_yet_is_refused_when_the_rule_is_made(
-        self, shop: Shop, action: dict[str, Any]
-    ) -> None:
+    async def test_what_a_server_has_not_is_refused_when_the_rule_is_made(self, shop: Shop) -> None:
+        async def knows(_: UUID, __: UUID) -> bool:
+            return True
+
+        action = {"type": "ask_assistant", "room_id": "x", "content": "?", "sender_id": "a"}
+        rules = stored([{"name": "r", "actions": [action]}])
         with pytest.raises(PayloadInvalidError) as refused:
-            await shop.source(rules=[{"name": "r", "actions": [action]}])
+            await RuleCheck(Parts(), knows)(shop.master.client_id, rules)
         assert refused.value.issues == (
-            {
-                "field": "rules.0.actions.0.type",
-                "issue": f"{action['type']} is not available yet",
-            },
+            {"field": "rules.0.actions.0.type", "issue": "ask_assistant is not available yet"},
         )
 
     async def test_a_notification_is_sent_as_by_the_api_and_once(self, shop: Shop) -> None:
@@ -471,16 +478,108 @@ class TestParts:
         assert (await shop.event(event_id)).effects[0].result == {"notification_id": str(made)}
 
 
+class TestAsk:
+    RULES: Final = [
+        {
+            "name": "ask",
+            "actions": [
+                CREATE,
+                {
+                    "type": "ask_assistant",
+                    "room_external_id": "order-{{ $.order.id }}",
+                    "sender_id": "{{ $.customer.id }}",
+                    "content": "When will {{ $.order.name }} arrive?",
+                    "bot_id": "{{ $.bot }}",
+                },
+            ],
+        }
+    ]
+
+    async def bot(self, shop: Shop) -> str:
+        async with shop.house.container.documents.open_bots() as bots:
+            return str((await bots.create(shop.master, CreateBot(name="Helper"))).id)
+
+    async def said(self, shop: Shop) -> list[dict[str, Any]]:
+        return await shop.house.rows(
+            "select m.id, m.sender, m.sender_id, m.content, m.status, m.details from message m"
+            " join room r on r.id = m.room_id where r.client_id = :client order by m.seq",
+            client=shop.master.client_id,
+        )
+
+    async def test_a_bot_is_asked_in_a_member_s_name_and_once(self, shop: Shop) -> None:
+        bot = await self.bot(shop)
+        await shop.source(rules=self.RULES)
+        event = await shop.handle({**ORDER, "bot": bot}, Webhook_Origin="chatserver;hops=1")
+        assert event.status == "done", event.error
+        await shop.run(event.id)
+        question, answer = await self.said(shop)
+        assert (question["sender"], question["sender_id"]) == ("user", "cust-7")
+        assert question["content"] == "When will #1001 arrive?"
+        assert (answer["sender"], answer["sender_id"], answer["status"]) == ("ai", bot, "pending")
+        assert event.effects[1].result["message_id"] == str(answer["id"])
+        # What follows from either message knows how often it came round.
+        origin = {"source": "shop", "event_id": str(event.id), "hops": 2}
+        assert question["details"] == {"webhook": origin}
+        assert answer["details"] == {"webhook": {"hops": 2}}
+        planned = await shop.house.rows(
+            "select count(*) as n from job where kind = 'assistant.answer' and client_id = :client",
+            client=shop.master.client_id,
+        )
+        assert planned == [{"n": 1}]
+
+    async def test_within_its_transaction_the_worker_dies(self, shop: Shop) -> None:
+        bot = await self.bot(shop)
+        await shop.source(rules=self.RULES)
+        event_id = await shop.took({**ORDER, "bot": bot})
+        container = shop.house.container
+        ask = Asker(container.assistant, container._users)
+
+        async def dying(work: UnitOfWork, **asked: Any) -> UUID:
+            await ask(work, **asked)
+            raise KilledError
+
+        with pytest.raises(KilledError):
+            await runner(shop, parts=Parts(ask=dying)).run(event_id)
+        assert await self.said(shop) == []
+        await shop.run(event_id)
+        assert len(await self.said(shop)) == 2
+
+    async def test_a_busy_bot_is_waited_for(self, shop: Shop) -> None:
+        bot = await self.bot(shop)
+        await shop.source(rules=self.RULES)
+        await shop.handle({**ORDER, "bot": bot})
+        second = await shop.took({**ORDER, "bot": bot})
+        assert not await shop.run(second)
+        assert "assistant.busy" in str((await shop.event(second)).error)
+        await shop.house.change(
+            "update generation set status = 'complete' where client_id = :client",
+            client=shop.master.client_id,
+        )
+        assert await shop.run(second)
+        assert len(await self.said(shop)) == 4
+
+    @pytest.mark.parametrize(
+        ("changed", "code"),
+        [
+            ({"bot": "0198f4e2-0000-7000-8000-000000000000"}, "bot.not_found"),
+            ({"bot": "Helper"}, "payload.invalid"),
+            ({"bot": None}, "no value for $.bot"),
+        ],
+    )
+    async def test_what_can_t_be_asked_is_a_dead_letter(
+        self, shop: Shop, changed: dict[str, Any], code: str
+    ) -> None:
+        await shop.source(rules=self.RULES)
+        event = await shop.handle({**ORDER, **changed})
+        assert event.status == "dead"
+        assert code in str(event.error)
+        assert await self.said(shop) == []
+
+
 class TestForward:
     async def test_one_delivery_in_the_effects_own_transaction(self, shop: Shop) -> None:
-        async with shop.house.container.webhooks.open_endpoints() as endpoints:
-            made = await endpoints.create(
-                shop.master,
-                CreateEndpoint.model_validate(
-                    {"url": "http://127.0.0.1:9/hook", "events": ["room.created"]}
-                ),
-            )
-        forward = {"type": "forward", "endpoint_id": str(made.id), "event_type": "order.created"}
+        made = await endpoint_of(shop.house, shop.master)
+        forward = {**FORWARD, "endpoint_id": str(made), "event_type": "order.created"}
         await shop.source(rules=[{"name": "on", "actions": [forward, forward]}])
         event = await shop.handle(ORDER, Webhook_Origin="chatserver;hops=2")
         assert event.status == "done"
@@ -499,9 +598,27 @@ class TestForward:
         assert sent == [{"type": "order.created", "data": said, "hops": 3}] * 2
         assert all(it.result["delivery_id"] for it in event.effects)
 
-    async def test_to_an_endpoint_that_is_nobody_s_is_a_dead_letter(self, shop: Shop) -> None:
-        forward = {"type": "forward", "endpoint_id": str(uuid4())}
-        await shop.source(rules=[{"name": "on", "actions": [forward]}])
+    async def test_to_an_endpoint_that_is_not_the_client_s_is_refused(self, shop: Shop) -> None:
+        theirs = await endpoint_of(shop.house, await shop.house.tenant("Others"))
+        source = await shop.source()
+        for endpoint_id in (uuid4(), theirs):
+            rule = {"name": "on", "actions": [CREATE, {**FORWARD, "endpoint_id": str(endpoint_id)}]}
+            for attempt in (update(shop, source.id, [rule]), shop.source("b", rules=[rule])):
+                with pytest.raises(PayloadInvalidError) as refused:
+                    await attempt
+                assert refused.value.issues == (
+                    {
+                        "field": "rules.0.actions.1.endpoint_id",
+                        "issue": "is not one of your webhook endpoints",
+                    },
+                )
+
+    async def test_to_an_endpoint_that_is_gone_by_then_is_a_dead_letter(self, shop: Shop) -> None:
+        endpoint_id = await endpoint_of(shop.house, shop.master)
+        rule = {"name": "on", "actions": [{**FORWARD, "endpoint_id": str(endpoint_id)}]}
+        await shop.source(rules=[rule])
+        async with shop.house.container.webhooks.open_endpoints() as endpoints:
+            await endpoints.delete(shop.master, EndpointRef(id=endpoint_id))
         event = await shop.handle(ORDER)
         assert event.status == "dead"
         assert event.error is not None

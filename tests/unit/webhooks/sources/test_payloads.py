@@ -1,7 +1,7 @@
 """Paths are a tenant's and payloads a stranger's: together they take no longer than a walk."""
 
 import time
-from typing import Any
+from typing import Any, Final
 
 import orjson
 import pytest
@@ -26,6 +26,42 @@ EVENT = {"event.id": "e1", "source.slug": "shop"}
 
 def document(payload: Any, **headers: str) -> Document:
     return Document(payload, headers, EVENT)
+
+
+class TestForms:
+    KIND: Final = {"content-type": 'multipart/form-data; boundary="b"'}
+
+    @staticmethod
+    def part(name: str, value: bytes, more: bytes = b"") -> bytes:
+        head = f'Content-Disposition: form-data; name="{name}"'.encode()
+        return b"--b\r\n" + head + more + b"\r\n\r\n" + value + b"\r\n"
+
+    def test_fields_of_several_parts_are_read_as_those_of_one(self) -> None:
+        latin = b"\r\nContent-Type: text/plain; charset=iso-8859-1"
+        body = (
+            self.part("to", b"a") + self.part("to", b"b") + self.part("who", b"J\xfcrg", latin)
+        ) + b"--b--\r\n"
+        assert payload_of(self.KIND, body) == {"to": ["a", "b"], "who": "Jürg"}
+        wrapped = self.part("payload", b'{"n": 1}') + b"--b--"
+        assert payload_of(self.KIND, wrapped) == {"n": 1}
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            b"",
+            b"--b",
+            b"--b\r\nX" * 140_000,
+            b"--b\r\n" + b"a: b\r\n" * 130_000,
+            b"--b\r\n\r\n\r\n" * 100_000,
+            b'--b\r\nContent-Disposition: form-data; name="' + b";" * 1_000_000,
+            b'--b\r\nContent-Disposition: form-data; name="a"\r\n\r\n' + b"\r\n-" * 330_000,
+        ],
+    )
+    def test_what_is_no_such_form_costs_no_more_than_a_walk(self, body: bytes) -> None:
+        began = time.process_time()
+        assert payload_of(self.KIND, body) == {}
+        assert payload_of({"content-type": "multipart/form-data"}, body) == {}
+        assert time.process_time() - began < 0.5
 
 
 class TestPaths:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import urlencode
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -242,6 +243,34 @@ def test_mailgun_signs_only_a_token_so_that_this_is_the_events_id() -> None:
     altered = example("mailgun").check(body=MAILGUN_BODY.replace(b"delivered", b"complained"))
     assert altered.is_good
     assert altered.external_id == example("mailgun").external_id
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        (
+            "application/x-www-form-urlencoded",
+            b"recipient=a%40b&timestamp={timestamp}&token={token}&signature={signature}",
+        ),
+        (
+            "multipart/form-data; boundary=x",
+            (
+                b'--x\r\nContent-Disposition: form-data; name="timestamp"\r\n\r\n{timestamp}\r\n'
+                b'--x\r\nContent-Disposition: form-data; name="token"\r\n\r\n{token}\r\n'
+                b'--x\r\nContent-Disposition: form-data; name="signature"\r\n\r\n{signature}\r\n'
+                b'--x\r\nContent-Disposition: form-data; name="attachment-1"; filename="a"\r\n\r\n'
+                b"signature\r\n--x--\r\n"
+            ),
+        ),
+    ],
+)
+def test_mailgun_s_routes_send_forms_of_both_kinds(kind: str, body: bytes) -> None:
+    signed = orjson.loads(MAILGUN_BODY)["signature"]
+    for name in ("timestamp", "token", "signature"):
+        body = body.replace(b"{%b}" % name.encode(), str(signed[name]).encode())
+    verdict = example("mailgun").check(headers={"content-type": kind}, body=body)
+    assert verdict.is_good
+    assert verdict.external_id == signed["token"]
 
 
 @pytest.mark.parametrize("name", TIMED)
