@@ -8,6 +8,7 @@ from chatserver.cli import clients, database, documents, reference, secrets, use
 from chatserver.cli.check import check
 from chatserver.cli.dev import dev
 from chatserver.cli.parts import scheduler, serve, worker
+from chatserver.cli.seed import seed
 from chatserver.cli.transfer import export, import_
 from chatserver.infra.migrations import MigrationError
 from chatserver.settings import SettingsError
@@ -31,6 +32,7 @@ program.add_typer(secrets.group, name="secrets")
 program.command()(export)
 program.command(name="import")(import_)
 program.add_typer(documents.group, name="documents")
+program.command()(seed)
 program.command()(reference.openapi)
 program.command()(reference.asyncapi)
 program.command(hidden=True)(reference.docs)

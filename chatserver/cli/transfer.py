@@ -32,7 +32,7 @@ def export(
             found = await clients.find(client)
         exported = open_export(container, found.id)
         lines = 0
-        with _target(file) as out, _bar() as progress:
+        with _target(file) as out, bar() as progress:
             shown = progress("facts", await exported.total())
             async for line in exported.lines(found.slug):
                 out.write(line)
@@ -63,7 +63,7 @@ def import_(
         async with container.open_clients() as clients:
             found = await clients.find(client)
         taken = open_import(container, found.id)
-        with Staging() as staging, _bar() as progress:
+        with Staging() as staging, bar() as progress:
             with _source(file) as given:
                 size = None if file == STREAM else file.stat().st_size
                 lines = taken.stage(staging, _lines(given), progress("bytes read", size))
@@ -115,8 +115,8 @@ def _target(file: Path) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def _bar() -> Iterator[Callable[[str, int | None], Callable[[int], None]]]:
-    # On standard error, and only where somebody looks.
+def bar() -> Iterator[Callable[[str, int | None], Callable[[int], None]]]:
+    """Show how far several steps are: on standard error, and only where somebody looks."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(
