@@ -65,7 +65,8 @@ $(PEERS)/node_modules/.installed: $(PEERS)/package-lock.json $(PEERS)/package.js
 	npm --prefix $(PEERS) ci --no-audit --no-fund
 	@touch $@
 
-soak: install ## Run the slow tests that CI leaves out
+soak: install $(JS)/node_modules/.installed ## Watch memory under load for half an hour (MINUTES=5), then run the slow tests
+	$(BIN)/python -m tests.chaos.soak --minutes $(or $(MINUTES),30)
 	SNAPSHOT_SEEDS=20 READ_SEEDS=20 STREAM_SEEDS=3000 $(BIN)/pytest -m soak tests/integration $(ARGS)
 	FUZZ_TIMES=30 FUZZ_SEED=$$$$ $(BIN)/pytest tests/e2e/test_documented_answers.py $(ARGS)
 	SNAPSHOT_SEEDS=20 READ_SEEDS=20 STREAM_SEEDS=3000 $(BIN)/pytest tests/integration/chat/test_catch_up.py \

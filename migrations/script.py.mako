@@ -3,6 +3,8 @@
 Revision ID: ${up_revision}
 Revises: ${down_revision | comma,n}
 Create Date: ${create_date}
+
+On a table that is in use: docs/upgrading.md, and the functions of chatserver.infra.expanding.
 """
 
 from collections.abc import Sequence

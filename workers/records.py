@@ -87,19 +87,34 @@ _AGED: Final = (
         " where received_at < statement_timestamp() - interval '90 days'"
         " limit :limit for update skip locked))"
     ),
+    # Its reactions failed again and again; by then nobody will try once more. There are few.
+    text(
+        "delete from outbox where ctid = any(array("
+        "select ctid from outbox where set_aside_at < statement_timestamp() - interval '30 days'"
+        " limit :limit for update skip locked))"
+    ),
+    # A row for each day, bot and model.
+    text(
+        "delete from ai_usage where ctid = any(array("
+        "select ctid from ai_usage where day < current_date - interval '400 days'"
+        " limit :limit for update skip locked))"
+    ),
     text(
         "delete from job where ctid = any(array("
         "select ctid from job where ended_at < statement_timestamp() - interval '7 days'"
         " limit :limit for update skip locked))"
     ),
 )
-# A family's last 64 generations tell reuse from a mistake; none lives longer than 90 days.
+# A family's last 64 generations tell reuse from a mistake; none lives longer than 90 days. Of a
+# family that ended for good nobody asks after so long: its keys are unknown then, and not revoked.
 _RETIRED: Final = text(
     "with page as materialized (select kid, cur_gen from key_family where kid > :after"
     "   order by kid limit :limit),"
     " gone as (delete from key_retired using page where key_retired.kid = page.kid"
     "   and (key_retired.gen < page.cur_gen - 64"
-    "     or key_retired.retired_at < statement_timestamp() - interval '90 days'))"
+    "     or key_retired.retired_at < statement_timestamp() - interval '90 days')),"
+    " ended as (delete from key_family using page where key_family.kid = page.kid"
+    "   and key_family.abs_expires_at < statement_timestamp() - interval '90 days')"
     " select max(kid) from page"
 )
 

@@ -75,6 +75,12 @@ ENTRIES: Final = (
     ),
     Entry("documents", _IN + "documents", "group", "Documents of bots."),
     Entry(
+        "seed",
+        _IN + "seed",
+        "seed",
+        "Make demo data: people, rooms, messages, reactions, a bot with documents.",
+    ),
+    Entry(
         "openapi", _IN + "reference", "openapi", "Print the OpenAPI 3.1 document of the REST API."
     ),
     Entry(

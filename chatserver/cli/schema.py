@@ -32,15 +32,42 @@ async def schema_problem(settings: Settings) -> str:
     except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise NotReachedError(str(error) or type(error).__name__) from error
     try:
-        revision = await connection.fetchval("select version_num from alembic_version")
-    except asyncpg.UndefinedTableError:
-        revision = None
+        revision, floor = await _versions(connection)
     except asyncpg.PostgresError as error:
         return f"PostgreSQL refused: {error}. Run `chatserver migrate`."
     finally:
         await connection.close()
+    return _difference(revision, floor)
+
+
+async def _versions(
+    connection: "asyncpg.Connection[asyncpg.Record]",
+) -> tuple[str | None, str | None]:
+    """Read the schema's revision and the oldest that works with it; older schemas say neither."""
+    try:
+        revision = await connection.fetchval("select version_num from alembic_version")
+    except asyncpg.UndefinedTableError:
+        return None, None
+    try:
+        return revision, await connection.fetchval("select schema_floor()")
+    except asyncpg.UndefinedFunctionError:
+        return revision, None
+
+
+def _difference(revision: str | None, floor: str | None) -> str:
+    """Compare with this version; `floor`: the oldest one that works with the schema."""
     head = revisions.head()
-    if revision == head:
-        return ""
-    found = "has no schema" if revision is None else f"is at revision {revision}"
-    return f"The database {found}; this version needs {head}. Run `chatserver migrate`."
+    if revision is None:
+        return f"The database has no schema; this version needs {head}. Run `chatserver migrate`."
+    if revision < head:
+        return (
+            f"The database is at revision {revision}; this version needs {head}."
+            " Run `chatserver migrate`."
+        )
+    # A newer version is being rolled out: as long as what this one needs is there, both may run.
+    if revision > head and (floor is None or floor > head):
+        return (
+            f"The database is at revision {revision}, which is too new for this version ({head})."
+            " Install the version that migrated it, or a newer one."
+        )
+    return ""

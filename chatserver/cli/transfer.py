@@ -33,7 +33,7 @@ def export(
             found = await clients.find(client)
         exported = open_export(container, found.id, files=container.files if files else None)
         lines = 0
-        with _target(file) as out, _bar() as progress:
+        with _target(file) as out, bar() as progress:
             shown = progress("facts", await exported.total())
             async for line in exported.lines(found.slug):
                 out.write(line)
@@ -64,7 +64,7 @@ def import_(
         async with container.open_clients() as clients:
             found = await clients.find(client)
         taken = open_import(container, found.id, files=container.files)
-        with Staging() as staging, _bar() as progress:
+        with Staging() as staging, bar() as progress:
             with _source(file) as given:
                 size = None if file == STREAM else file.stat().st_size
                 lines = taken.stage(staging, _lines(given), progress("bytes read", size))
@@ -116,8 +116,8 @@ def _target(file: Path) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def _bar() -> Iterator[Callable[[str, int | None], Callable[[int], None]]]:
-    # On standard error, and only where somebody looks.
+def bar() -> Iterator[Callable[[str, int | None], Callable[[int], None]]]:
+    """Show how far several steps are: on standard error, and only where somebody looks."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(

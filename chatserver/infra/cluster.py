@@ -23,7 +23,8 @@ from chatserver.kernel.tasks import end
 
 log = structlog.get_logger()
 
-LOOK_S: Final = 10.0
+# For as long as this a node may not know that the database was restored beneath it.
+LOOK_S: Final = 3.0
 LOOK_AGAIN_S: Final = 1.0
 ANSWER_S: Final = 3.0
 # PostgreSQL must notice soon that a holder's machine is gone; by default that takes two hours.

@@ -1,17 +1,28 @@
 """Brings the schema to head as the migrator, and makes the restricted application role."""
 
 import asyncio
+import random
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 from urllib.parse import unquote, urlsplit
 
 import asyncpg
 from alembic import command
 from alembic.config import Config
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from chatserver.infra.database import engine_url
 from chatserver.infra.revisions import DIRECTORY
 from chatserver.kernel.errors import OperatorError
+
+LOCK_TIMEOUT_MS: Final = 1000
+# How long locks are asked for again and again, and how long others may pass in between.
+PATIENCE_S: Final = 120.0
+PAUSE_S: Final = (0.5, 2.0)
+# 55P03 lock not available, 40P01 deadlock: somebody else has what this needs, for now.
+_BUSY: Final = frozenset({"55P03", "40P01"})
 
 
 class MigrationError(OperatorError):
@@ -61,7 +72,7 @@ def migrate(migrator_url: str, application_url: str) -> None:
         )
         raise MigrationError(msg)
     try:
-        command.upgrade(config(migrator_url), "head")
+        upgrade(config(migrator_url))
         asyncio.run(_grant(migrator_url, application))
     except (
         OSError,
@@ -75,6 +86,34 @@ def migrate(migrator_url: str, application_url: str) -> None:
             " Check MIGRATOR_DATABASE_URL, and that its role owns the database."
         )
         raise MigrationError(msg) from error
+
+
+def upgrade(
+    to: Config, *, patience_s: float = PATIENCE_S, waits: Callable[[], None] = lambda: None
+) -> None:
+    """Upgrade to head beside a server that works: locks are asked for shortly, and again.
+
+    `waits` is called whenever a lock was not to be had. Raises MigrationError when that goes on for
+    `patience_s`; the steps that were done are done.
+    """
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            command.upgrade(to, "head")
+        except DBAPIError as error:
+            if getattr(error.orig, "sqlstate", None) not in _BUSY:
+                raise
+            if time.monotonic() > deadline:
+                msg = (
+                    f"A lock was not to be had within {patience_s:.0f} s: {_reason(error)}."
+                    " Somebody keeps a transaction open: look for the oldest `xact_start` in"
+                    " pg_stat_activity. Then run it again: it goes on where it stood."
+                )
+                raise MigrationError(msg) from error
+            waits()
+            time.sleep(random.uniform(*PAUSE_S))  # noqa: S311 - a pause
+        else:
+            return
 
 
 def _reason(error: BaseException) -> str:
@@ -151,5 +190,7 @@ _GRANTS = (
     "revoke all on table alembic_version from {role}",
     "grant select on table alembic_version to {role}",
     "grant usage on sequence {sequences} to {role}",
+    # A restored backup has lost who may not.
+    "revoke all on function {functions} from public",
     "grant execute on function {functions} to {role}",
 )

@@ -1,7 +1,7 @@
 """Receipts of searches that gave all passages.
 
 Revision ID: 0140
-Revises: 0097
+Revises: 0130
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision: str = "0140"
-down_revision: str | None = "0097"
+down_revision: str | None = "0130"
 branch_labels: Sequence[str] | None = None
 depends_on: Sequence[str] | None = None
 

@@ -58,8 +58,10 @@ class Verdict:
     applied: int = 0
     heard: int = 0
     lost: int = 0
+    doubled: int = 0
     repeated: int = 0
     disordered: int = 0
+    leaked: int = 0
     reloads: int = 0
     disconnects: int = 0
 
@@ -89,6 +91,7 @@ class Judge:
                 verdict.faults.append(f"I3: the log of {room} is not 1..{truth.last_seqs[room]}")
         for (room, cmid), seqs in truth.messages.items():
             if len(seqs) != 1:
+                verdict.doubled += 1
                 verdict.faults.append(f"I2: {cmid} in {room} has the seqs {seqs}")
         for (client, room), facts in self._shown.items():
             _judge_list(verdict, client, room, facts, self._since[client, room], truth)
@@ -139,6 +142,7 @@ def _judge_send(verdict: Verdict, entry: Entry, truth: Truth, *, rewound: bool) 
 def _judge_canary(verdict: Verdict, entry: Entry, canaries: dict[str, str]) -> None:
     content = entry.get("content")
     if content is not None and not content.startswith(canaries[entry["client"]]):
+        verdict.leaked += 1
         verdict.faults.append(f"I4: {entry['client']} was told {content!r}")
 
 

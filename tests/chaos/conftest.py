@@ -100,8 +100,9 @@ def pytest_terminal_summary(
     for row in rows:
         terminalreporter.write_line(
             f"{row['fault']:<34} seed {row['seed']}: acked {row['acked']}/{row['sends']},"
-            f" applied {row['applied']}, heard {row['heard']}, lost {row['lost']},"
-            f" twice {row['repeated']}, disordered {row['disordered']},"
-            f" whole after {row['caught_up_s']} s, +{row['grown_mb']} MB"
+            f" shown {row['applied']}, heard {row['heard']}; I1 lost {row['lost']},"
+            f" I2 stored twice {row['doubled']}, I3 shown twice {row['repeated']}, out of order"
+            f" {row['disordered']}, I4 leaked {row['leaked']}, I5 +{row['grown_mb']} MB,"
+            f" I14 whole after {row['caught_up_s']} s"
             + ("" if not row["faults"] else f"  {len(row['faults'])} FAULTS")
         )

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 import redis.asyncio as redis
 
 from tests.chaos.stage import Stage
+from tests.support.nodes import eventually
 
 Fault = Callable[[Stage, float], Awaitable[None]]
 
@@ -75,6 +76,19 @@ async def lose_all(stage: Stage, seconds: float) -> None:
     """F16: every client loses its connection at once."""
     await stage.swarm.do("lose_all")
     await asyncio.sleep(seconds)
+
+
+async def die_at(stage: Stage, place: str) -> None:
+    """F2, F3: a node is started anew with a place where it dies, and comes by there soon."""
+    node = stage.random.choice(stage.nodes)
+    assert await node.terminate() == 0, f"{node.name} did not end well"
+    sound = dict(node.environment)
+    node.environment |= {"FAIL_AT": place, "FAIL_AFTER": str(stage.random.randint(5, 60))}
+    node.program = "tests.chaos.doomed"
+    await node.start()
+    await eventually(lambda: not node.is_running, within_s=60, why=f"{node.name} died {place}")
+    node.environment, node.program = sound, "chatserver"
+    await node.start()
 
 
 FAULTS: dict[str, Fault] = {

@@ -13,13 +13,14 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from tests.chaos import doomed
 from tests.chaos.conftest import Protocol, Scale
-from tests.chaos.nemesis import FAULTS, lose_all, restart_postgres
+from tests.chaos.nemesis import FAULTS, die_at, lose_all, restart_postgres
 from tests.chaos.stage import Stage, on_stage
 from tests.support.nodes import eventually
 from tests.support.servers import Servers
 
-pytestmark = [pytest.mark.js, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.js, pytest.mark.timeout(600)]
 
 RATE = 60
 # Times 15 kB: beyond what the kernel takes for a client that doesn't read.
@@ -55,7 +56,8 @@ async def finish(
     verdict = await stage.verdict(rewound=rewound)
     protocol.add(name, seed, stage, verdict)
     assert not verdict.faults, "\n".join(verdict.faults[:20])
-    assert (verdict.lost, verdict.repeated, verdict.disordered) == (0, 0, 0)
+    wrong = (verdict.lost, verdict.doubled, verdict.repeated, verdict.disordered, verdict.leaked)
+    assert wrong == (0, 0, 0, 0, 0)
     assert verdict.acked == verdict.sends
     assert verdict.heard > 0
     assert stage.grown_bytes() < MOST_GROWN
@@ -75,6 +77,19 @@ async def test_nothing_is_lost(
         lasts = scale.seconds(*SECONDS[name])
         await FAULTS[name](stage, lasts)
         await finish(f"{name}, {lasts:.0f} s", seed, stage, protocol)
+
+
+@pytest.mark.parametrize("place", doomed.PLACES)
+async def test_a_node_that_dies_between_two_lines_loses_nothing(
+    servers: Servers, tmp_path: Path, protocol: Protocol, place: str, seed: int, scale: Scale
+) -> None:
+    async with on_stage(
+        servers, tmp_path / "history", seed=seed, nodes=scale.nodes, users=6, rooms=4
+    ) as stage:
+        stage.load(RATE)
+        await asyncio.sleep(1)
+        await die_at(stage, place)
+        await finish(f"dies {place}", seed, stage, protocol)
 
 
 async def test_redis_away_for_all_is_degraded_and_not_unready(

@@ -5,9 +5,10 @@ import random
 import re
 import secrets
 import time
-from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,7 +18,7 @@ import aiohttp
 
 from tests.chaos.checker import Judge, Truth, Verdict
 from tests.chaos.swarm import Swarm
-from tests.support.clients import Api
+from tests.support.clients import Answer, Api
 from tests.support.nodes import Cluster, Node, eventually
 from tests.support.proxy import Proxy
 from tests.support.servers import Database, Servers
@@ -27,6 +28,7 @@ HEALED_S = 30.0
 GONE_S = 40.0
 # How many log in or connect at once: fewer than a node lets in.
 AT_ONCE = 16
+UNAVAILABLE = 503
 
 T = TypeVar("T")
 
@@ -82,18 +84,18 @@ class Stage:
         operator = Api(http, self.nodes[0].url, self.database.secrets.operator_key)
         for number in range(2):
             canary = f"canary-{number}-{secrets.token_hex(4)}"
-            made = (await operator.post("/clients", {"name": canary})).ok()
+            made = await settled(partial(operator.post, "/clients", {"name": canary}))
             api = Api(http, self.nodes[0].url, made["master_key"])
             names = [f"{canary}-u{at}" for at in range(users)]
             everyone = [*names, *(f"{canary}-s{at}" for at in range(stock))]
             logins = await self._some_at_once(
-                api.post(f"/users/{name}/login", {}) for name in everyone
+                settled(partial(api.post, f"/users/{name}/login", {})) for name in everyone
             )
-            keys = {name: login.ok()["key"] for name, login in zip(everyone, logins, strict=True)}
+            keys = {name: login["key"] for name, login in zip(everyone, logins, strict=True)}
             tenant = Tenant(canary, api, names, keys)
             for _ in range(rooms):
                 body = {"type": "group", "member_ids": list(keys)}
-                tenant.rooms.append((await api.post("/rooms", body)).ok()["id"])
+                tenant.rooms.append((await settled(partial(api.post, "/rooms", body)))["id"])
             self.tenants.append(tenant)
             await self._some_at_once(
                 # Every third one begins by polling, as a browser does.
@@ -129,7 +131,8 @@ class Stage:
         transports: Sequence[str] | None = ("websocket",),
     ) -> None:
         if key is None:
-            key = (await tenant.api.post(f"/users/{name}/login", {})).ok()["key"]
+            login = partial(tenant.api.post, f"/users/{name}/login", {})
+            key = (await settled(login))["key"]
             tenant.keys[name] = key
         self.canaries[name] = tenant.canary
         url = self.nodes[node % len(self.nodes)].url
@@ -219,7 +222,7 @@ class Stage:
         at = time.monotonic() - self.started
         status, body = await node.health()
         self.states.append(Readiness(at, node.name, status, body))
-        self.memory.setdefault(node.name, []).append(_resident_bytes(node.pid))
+        self.memory.setdefault(node.name, []).append(resident_bytes(node.pid))
 
     def unready_s(self, node: str) -> float:
         """How long a node that ran said it was unready."""
@@ -230,7 +233,16 @@ class Stage:
         return max((max(seen) - seen[0] for seen in self.memory.values() if seen), default=0)
 
 
-def _resident_bytes(pid: int) -> int:
+async def settled(ask: Callable[[], Coroutine[Any, Any, Answer]]) -> Any:
+    """Ask again for as long as the server is too busy; a machine that is is no fault of its."""
+    answer = await ask()
+    while answer.status == UNAVAILABLE:
+        await asyncio.sleep(answer.body["retry_after_ms"] / 1000)
+        answer = await ask()
+    return answer.ok()
+
+
+def resident_bytes(pid: int) -> int:
     """0 when the process is not there now."""
     try:
         text = Path(f"/proc/{pid}/status").read_text()

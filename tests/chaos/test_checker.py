@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from tests.chaos.checker import Judge, Truth, Verdict
+from tests.chaos.soak import MB, Line
 
 ROOM = "room"
 CANARY = "mine"
@@ -100,3 +101,12 @@ def test_a_log_with_a_hole_is_a_fault_of_its_own() -> None:
 
 def test_what_belongs_to_another_tenant_is_found() -> None:
     assert judged(fact(1, content="theirs 1"), fact(2), fact(3), fact(4)).faults[0].startswith("I4")
+
+
+def test_a_leak_is_seen_in_the_slope_and_a_cache_that_fills_is_not() -> None:
+    leaks = Line("a", [(at, 100 * MB + int(at * 20_000)) for at in range(0, 1800, 5)])
+    fills = Line("b", [(at, 100 * MB + min(at, 300) * 100_000) for at in range(0, 1800, 5)])
+    assert leaks.slope_mb_per_h() > 60
+    assert not leaks.is_flat()
+    assert abs(fills.slope_mb_per_h()) < 1
+    assert fills.is_flat()

@@ -110,6 +110,7 @@ class Node(Process):
     def __init__(self, name: str, environment: Mapping[str, str], directory: Path) -> None:
         super().__init__(name, [], {**environment, "NODE_ID": name}, directory)
         self.port = 0
+        self.program = "chatserver"
 
     @property
     def url(self) -> str:
@@ -119,7 +120,7 @@ class Node(Process):
         """Start it and wait until it is ready."""
         since = self.log_file.stat().st_size if self.log_file.exists() else 0
         self.arguments = [
-            *("chatserver", "serve", "--host", "127.0.0.1", "--port", str(self.port)),
+            *(self.program, "serve", "--host", "127.0.0.1", "--port", str(self.port)),
         ]
         self.spawn()
         await eventually(lambda: self._serving(since), within_s=START_S, why=f"{self.name} serves")

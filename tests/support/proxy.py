@@ -5,6 +5,7 @@ import contextlib
 from typing import Self
 
 CHUNK = 65536
+TAKEN_S = 5.0
 
 
 class Proxy:
@@ -18,7 +19,11 @@ class Proxy:
         self._target = port
         self._server: asyncio.Server | None = None
         self._flows: set[asyncio.Task[None]] = set()
+        self._taking: set[asyncio.Task[None]] = set()
         self._writers: set[asyncio.StreamWriter] = set()
+        # Whatever was opened: a line that ends with something left to send stays half open, and
+        # nobody else would let it go.
+        self._opened: set[asyncio.StreamWriter] = set()
         self._open = asyncio.Event()
         self._open.set()
         self._refusing = False
@@ -34,10 +39,17 @@ class Proxy:
     async def __aexit__(self, *_: object) -> None:
         assert self._server is not None
         self._server.close()
-        self.cut()
+        self.refuse()
+        if self._taking:
+            # They see by themselves that nobody is taken any more.
+            await asyncio.wait(self._taking, timeout=TAKEN_S)
         for flow in self._flows:
             flow.cancel()
         await asyncio.gather(*self._flows, return_exceptions=True)
+        for writer in list(self._opened):
+            writer.transport.abort()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
 
     def heal(self) -> None:
         """Pass everything again; what a blackhole swallowed is gone with its connections."""
@@ -67,7 +79,12 @@ class Proxy:
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1
-        if self._refusing:
+        self._opened.add(writer)
+        taking: asyncio.Task[None] | None = asyncio.current_task()
+        assert taking is not None
+        self._taking.add(taking)
+        taking.add_done_callback(self._taking.discard)
+        if self._is_refusing():
             writer.transport.abort()
             return
         try:
@@ -75,11 +92,19 @@ class Proxy:
         except OSError:
             writer.transport.abort()
             return
+        self._opened.add(far_writer)
+        if self._is_refusing():  # by now
+            writer.transport.abort()
+            far_writer.transport.abort()
+            return
         self._writers |= {writer, far_writer}
         for source, sink in ((reader, far_writer), (far_reader, writer)):
             flow = asyncio.create_task(self._pass(source, sink))
             self._flows.add(flow)
             flow.add_done_callback(self._flows.discard)
+
+    def _is_refusing(self) -> bool:
+        return self._refusing
 
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):

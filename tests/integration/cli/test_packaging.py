@@ -10,7 +10,6 @@ from pathlib import Path
 import orjson
 import pytest
 
-from chatserver.infra import migrations
 from tests.support.servers import Database, Servers
 
 ROOT = Path(__file__).parents[3]
@@ -86,4 +85,4 @@ def blank(servers: Servers) -> Iterator[Database]:
 
 def test_it_migrates_an_empty_database(installed: Path, tmp_path: Path, blank: Database) -> None:
     said = run(installed, tmp_path, "migrate", "--json", **blank.settings())
-    assert orjson.loads(said)["revision"] == migrations.head()
+    assert orjson.loads(said)["revision"] == revisions.head()

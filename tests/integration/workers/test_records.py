@@ -116,6 +116,54 @@ async def test_retired_keys_are_the_last_64_of_at_most_ninety_days(
     ]
 
 
+async def test_a_device_that_ended_for_good_is_forgotten_with_all_of_its_keys(
+    database: Database, read: Read
+) -> None:
+    for kid, ended in (("alive", "-1 day"), ("expired", "89 days"), ("gone", "91 days")):
+        await run(
+            database,
+            "insert into key_family (kid, client_id, user_id, device_id, scopes, rotation, status,"
+            " cur_gen, cur_id, cur_mac, idle_expires_at, abs_expires_at, pepper_id, epoch)"
+            f" values ('{kid}', '{CLIENT}', '{USER}', '{kid}', '{{}}', 'always', 'active', 2,"
+            f" gen_random_uuid(), '', now(), now() - interval '{ended}', 1, 0)",
+            "insert into key_retired (kid, gen, client_id, mac, key_id, reason, valid_until)"
+            f" values ('{kid}', 1, '{CLIENT}', '', gen_random_uuid(), 'rotated', now())",
+        )
+    await RecordJobs(database=database).trim(CLAIM)
+    kept = [{"kid": "alive"}, {"kid": "expired"}]
+    assert await read("select kid from key_family order by kid") == kept
+    assert await read("select kid from key_retired order by kid") == kept
+
+
+async def test_what_was_set_aside_goes_after_thirty_days_and_what_waits_never(
+    database: Database, read: Read
+) -> None:
+    for name, since in (("waits", None), ("young", "'29 days'"), ("old", "'31 days'")):
+        await run(
+            database,
+            "insert into outbox (client_id, fact_id, type, created_at, set_aside_at)"
+            f" values ('{CLIENT}', gen_random_uuid(), '{name}', now() - interval '1 year',"
+            f" {f'now() - interval {since}' if since else 'null'})",
+        )
+    await RecordJobs(database=database).trim(CLAIM)
+    assert await read("select type from outbox order by type") == [
+        {"type": "waits"},
+        {"type": "young"},
+    ]
+
+
+async def test_what_bots_used_is_kept_for_four_hundred_days(database: Database, read: Read) -> None:
+    for age in (399, 401):
+        await run(
+            database,
+            "insert into ai_usage (client_id, bot_id, day, model, answers, prompt_tokens,"
+            " completion_tokens, cost_micros)"
+            f" values ('{CLIENT}', gen_random_uuid(), current_date - {age}, 'm', {age}, 0, 0, 0)",
+        )
+    await RecordJobs(database=database).trim(CLAIM)
+    assert await read("select answers from ai_usage") == [{"answers": 399}]
+
+
 async def test_more_than_a_slice_is_removed_in_one_go(
     database: Database, read: Read, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,6 +17,7 @@ COMMANDS = [
     ["client", "disable"],
     ["user"],
     ["user", "login"],
+    ["seed"],
     ["openapi"],
     ["asyncapi"],
 ]
