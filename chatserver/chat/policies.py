@@ -38,6 +38,9 @@ class Screen(Protocol):
         ...
 
 
+# Where so many read, nobody looks who has read what; and in which rooms at all.
+SHARED_BY: Final = 100
+SHARED_TYPES: Final = frozenset({"direct", "group", "support"})
 METADATA_BYTES: Final = 16 * 1024
 ATTACHMENTS_BYTES: Final = 32 * 1024
 
