@@ -14,6 +14,7 @@ from typing import Any, Final, cast
 import orjson
 
 _MARK: Final = b"~"
+_ROTATED: Final = b'["auth.rotated"'
 _FILLER: Final = "x" * 60
 _UPGRADE: Final = (
     "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n"
@@ -66,6 +67,8 @@ class Socket(asyncio.Protocol):
         self._asked: dict[int, int] = {}
         self._seen: dict[bytes, int] = {}
         self._ack_id = 0
+        # The key to come with the next time.
+        self.handed_out = ""
         self.order = 0
 
     async def connect(self, connects: Sequence[tuple[str, Any]], *, ready: bool) -> None:
@@ -181,6 +184,8 @@ class Socket(asyncio.Protocol):
             self._on_ack(text, now)
         elif text == b"2":
             self.send(b"3")
+        elif text.find(_ROTATED, 0, 40) > 0:
+            self.handed_out = orjson.loads(text[text.index(b"[") :])[1]["data"]["key"]
         elif self._waiting:
             self._settle(text)
 

@@ -9,26 +9,23 @@ import asyncpg
 import orjson
 
 from chatserver.chat.errors import CursorInvalidError, EpochMismatchError, HistoryTruncatedError
-from chatserver.chat.pointers import SHARED_BY, SHARED_TYPES, PointerRepository
 from chatserver.chat.repository import ChatRepository
-from chatserver.chat.rows import room_of
 from chatserver.chat.schemas import (
     Events,
     JoinedRoom,
     ListEvents,
     Position,
-    Removed,
     Replay,
     RoomRequest,
     Snapshot,
     Sync,
     Synced,
-    SyncedRoom,
 )
 from chatserver.chat.snapshots import SnapshotService
 from chatserver.kernel.clock import rfc3339
 from chatserver.kernel.opening import Open
 from chatserver.kernel.principal import Principal
+from chatserver.kernel.wire import Written
 from chatserver.rooms import policies as room_policies
 from chatserver.rooms.errors import NotARoomMemberError, RoomNotFoundError
 from chatserver.rooms.models import Member, Room
@@ -41,8 +38,6 @@ INLINE_PER_ROOM: Final = 50
 REPLAY_SLICE: Final = 100
 INLINE_IN_ALL: Final = 300
 ROOMS_PER_SYNC: Final = 500
-# Of so many rooms of one answer it says who has read how far.
-READS_OF: Final = 50
 # What left longer ago, or is more than this, can't be listed any more: sync without a cursor then,
 # which gives all rooms that there are.
 REMOVED_KEPT: Final = timedelta(days=90)
@@ -59,6 +54,10 @@ class Seal(Protocol):
     def open(self, text: str, purpose: str) -> bytes | None: ...
 
 
+class SyncedAsRead(Written, Synced):
+    """What was read, without looking at each member once more."""
+
+
 class CatchUpService:
     """Reads only; each answer stops early rather than grow beyond 256 KiB."""
 
@@ -68,14 +67,12 @@ class CatchUpService:
         repository: ChatRepository,
         rooms: Open[RoomService],
         snapshots: Open[SnapshotService],
-        pointers: PointerRepository,
         seal: Seal,
         generation: Callable[[], int],
     ) -> None:
         self._repository = repository
         self._rooms = rooms
         self._snapshots = snapshots
-        self._pointers = pointers
         self._seal = seal
         self._generation = generation
 
@@ -126,59 +123,51 @@ class CatchUpService:
         if more:
             rows = rows[: ROOMS_PER_SYNC + len(named)]
         answers = _Answers()
-        rooms: dict[str, SyncedRoom] = {}
-        joined: list[JoinedRoom] = []
-        reads = await self._reads(rows, None if since is None else since - OVERLAP)
+        rooms: dict[str, dict[str, Any]] = {}
+        joined: list[asyncpg.Record] = []
         for row in rows:
             position = named.get(row["r_id"])
-            told = reads.get(row["r_id"])
-            if told is not None and not answers.take(told, counted=False):
+            told = row["reads"]
+            if told is not None and not answers.fit(len(told)):
                 told = None
             rooms[str(row["r_id"])] = await self._room(row, position, answers, told)
             if since is not None and row["joined_at"] > since - OVERLAP:
-                joined.append(self._joined(row))
+                joined.append(row)
         for room_id, position in named.items():
             if str(room_id) not in rooms:
                 rooms[str(room_id)] = await self._stranger(principal, room_id, position, answers)
-        removed = []
-        if since is not None:
-            gone = await self._repository.removed(
-                principal.user_id, since - OVERLAP, limit=REMOVED_PER_SYNC + 1
-            )
-            if len(gone) > REMOVED_PER_SYNC:
-                raise CursorInvalidError
-            removed = [
-                Removed(room_id=row["room_id"], reason=row["reason"], at=row["at"]) for row in gone
-            ]
         last = rows[-1]["r_id"] if more else None
-        cursor = self._write_cursor(
-            principal, since if more else (began or now), last, began or now
-        )
-        return Synced(
-            cursor=cursor,
-            rooms_version=version,
-            rooms=rooms,
-            joined=joined,
-            removed=removed,
-            more=True if more else None,
-        )
+        said = {
+            "cursor": self._write_cursor(
+                principal, since if more else (began or now), last, began or now
+            ),
+            "rooms_version": version,
+            "rooms": rooms,
+            "joined": await self._joined(joined),
+            "removed": [] if since is None else await self._removed(principal, since - OVERLAP),
+        }
+        if more:
+            said["more"] = True
+        return SyncedAsRead.of(orjson.dumps(said))
 
-    async def _reads(
-        self, rows: list[asyncpg.Record], since: datetime | None
-    ) -> dict[UUID, list[dict[str, Any]]]:
-        """Read how far others have read, of rooms so small that somebody looks."""
-        small = [row["r_id"] for row in rows if row["r_members_count"] <= SHARED_BY]
-        return await self._pointers.of_rooms(
-            small[:READS_OF], types=list(SHARED_TYPES), most=SHARED_BY, since=since
-        )
+    async def _removed(self, principal: Principal, since: datetime) -> list[dict[str, Any]]:
+        """Say what was left since, as `Removed` has it."""
+        gone = await self._repository.removed(principal.user_id, since, limit=REMOVED_PER_SYNC + 1)
+        if len(gone) > REMOVED_PER_SYNC:
+            raise CursorInvalidError
+        return [
+            {"room_id": str(row["room_id"]), "reason": row["reason"], "at": rfc3339(row["at"])}
+            for row in gone
+        ]
 
     async def _room(
         self,
         row: asyncpg.Record,
         position: Position | None,
         answers: "_Answers",
-        reads: list[dict[str, Any]] | None,
-    ) -> SyncedRoom:
+        reads: str | None,
+    ) -> dict[str, Any]:
+        """Say where a room stands, as `SyncedRoom` has it."""
         generation = self._generation()
         members: dict[str, Any] = {
             "epoch": f"{generation}.{row['r_epoch']}",
@@ -191,35 +180,33 @@ class CatchUpService:
         if row["marked_unread"]:
             members["marked_unread"] = True
         if reads is not None:
-            members["reads"] = reads
+            members["reads"] = orjson.Fragment(reads)
         if position is None:
-            return SyncedRoom(**members)
+            return members
         if position.epoch != members["epoch"] or position.seq > members["last_seq"]:
-            return SyncedRoom(**members, error={"code": EpochMismatchError.code})
+            return members | {"error": {"code": EpochMismatchError.code}}
         if position.seq + 1 < members["min_seq"]:
-            return SyncedRoom(
-                **members,
-                error={"code": HistoryTruncatedError.code, "min_seq": members["min_seq"]},
-            )
+            truncated = {"code": HistoryTruncatedError.code, "min_seq": members["min_seq"]}
+            return members | {"error": truncated}
         return await self._missing(row["r_id"], members, position.seq, answers)
 
     async def _missing(
         self, room_id: UUID, members: dict[str, Any], seq: int, answers: "_Answers"
-    ) -> SyncedRoom:
+    ) -> dict[str, Any]:
         missing = members["last_seq"] - seq
         if missing == 0:
-            return SyncedRoom(**members, events=[])
+            return members | {"events": []}
         if missing > INLINE_PER_ROOM or not answers.has_room(missing):
-            return SyncedRoom(**members, behind=True)
+            return members | {"behind": True}
         entries = await self._repository.entries(
             room_id, after_seq=seq, limit=INLINE_PER_ROOM, generation=self._generation()
         )
         events = [entry.members() for entry in entries]
         if not answers.take(events):
-            return SyncedRoom(**members, behind=True)
+            return members | {"behind": True}
         if events:
             members["last_seq"] = max(members["last_seq"], events[-1]["seq"])
-        return SyncedRoom(**members, events=events)
+        return members | {"events": events}
 
     async def _stranger(
         self,
@@ -227,7 +214,7 @@ class CatchUpService:
         room_id: UUID,
         position: Position,
         answers: "_Answers",
-    ) -> SyncedRoom:
+    ) -> dict[str, Any]:
         """Answer for a room that the caller is no member of: a watched channel, or an error."""
         try:
             async with self._rooms() as rooms:
@@ -239,7 +226,7 @@ class CatchUpService:
             EpochMismatchError,
             HistoryTruncatedError,
         ) as error:
-            return SyncedRoom(error={"code": error.code, **error.details})
+            return {"error": {"code": error.code, **error.details}}
         members: dict[str, Any] = {
             "epoch": self._epoch(room),
             "last_seq": room.last_seq,
@@ -247,23 +234,36 @@ class CatchUpService:
         }
         return await self._missing(room_id, members, position.seq, answers)
 
-    def _joined(self, row: asyncpg.Record) -> JoinedRoom:
-        room = RoomOut.model_construct(
-            **room_of(row, self._generation()),
-            last_seq=row["r_last_seq"],
-            msg_no=row["r_msg_no"],
-            me=None,
+    async def _joined(self, rows: list[asyncpg.Record]) -> list[orjson.Fragment]:
+        """Describe rooms that the caller came into, as `JoinedRoom` has it."""
+        if not rows:
+            return []
+        rooms = await self._repository.rooms(
+            [row["r_id"] for row in rows], generation=self._generation()
         )
-        member = {
-            "role": row["role"],
-            "joined_at": rfc3339(row["joined_at"]),
-            "min_seq": row["min_seq"],
-            "read_seq": row["read_seq"],
-            "is_muted": row["is_muted"],
-            "is_favorite": row["is_favorite"],
-            "notification_level": row["notification_level"],
-        }
-        return JoinedRoom.model_construct(room=room, member=member)
+        described = []
+        for row in rows:
+            found = rooms.get(row["r_id"])
+            if found is None:
+                continue  # it was removed for good a moment ago
+            room = RoomOut.model_construct(
+                **found,
+                last_seq=row["r_last_seq"],
+                msg_no=row["r_msg_no"],
+                me=None,
+            )
+            member = {
+                "role": row["role"],
+                "joined_at": rfc3339(row["joined_at"]),
+                "min_seq": row["min_seq"],
+                "read_seq": row["read_seq"],
+                "is_muted": row["is_muted"],
+                "is_favorite": row["is_favorite"],
+                "notification_level": row["notification_level"],
+            }
+            shown = JoinedRoom.model_construct(room=room, member=member)
+            described.append(orjson.Fragment(shown.as_json()))
+        return described
 
     async def _events(self, room: Room, after_seq: int, limit: int) -> Events:
         events: list[dict[str, Any]] = []
@@ -333,12 +333,17 @@ class _Answers:
     def has_room(self, events: int) -> bool:
         return events <= self._events and self._bytes > 0
 
-    def take(self, events: list[dict[str, Any]], *, counted: bool = True) -> bool:
+    def take(self, events: list[dict[str, Any]]) -> bool:
         """Take up room for some; False where they do not fit in."""
-        size = len(orjson.dumps(events))
+        if not self.fit(len(orjson.dumps(events))):
+            return False
+        self._events -= len(events)
+        return True
+
+    def fit(self, size: int) -> bool:
+        """Take up room for so many bytes; False where they do not fit in."""
         if size > self._bytes:
             return False
-        self._events -= len(events) if counted else 0
         self._bytes -= size
         return True
 

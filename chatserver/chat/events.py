@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Final, Literal
 from uuid import UUID
+
+import orjson
 
 from chatserver.chat.models import Message
 from chatserver.chat.schemas import MessageOut
@@ -69,6 +71,10 @@ class Tips(Answer):
     rooms: dict[str, Tip]
 
 
+# The random bits of an id behind its version and variant.
+_LAST: Final = (1 << 62) - 1
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draft:
     """A message that was checked and waits to be stored."""
@@ -89,7 +95,11 @@ class Draft:
     silent: bool = False
     message_id: UUID = field(default_factory=uuid7)
     event_id: UUID = field(default_factory=uuid7)
-    wake_id: UUID = field(default_factory=uuid7)
+
+    @property
+    def wake_id(self) -> UUID:
+        """Name the fact of the waking, if the room sleeps: of its own, made of the other two."""
+        return UUID(int=self.event_id.int ^ self.message_id.int & _LAST)
 
     @property
     def identity(self) -> tuple[UUID, str, str]:
@@ -103,7 +113,7 @@ class Draft:
         return Actor("system")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Outcome:
     """What `chat_store` did with a draft."""
 
@@ -121,10 +131,18 @@ class Outcome:
     reply_count: int | None = None
     # When whoever must wait may try again.
     wait_ms: int | None = None
+    # A stored message as it stands on the wire; see `written`.
+    message: bytes | None = None
 
 
-def message_members(draft: Draft, outcome: Outcome) -> dict[str, Any]:
-    """Give a message that was just stored as it stands on the wire."""
+def written(draft: Draft, outcome: Outcome) -> bytes:
+    """Give a message that was just stored as it stands on the wire: written once for all."""
+    if outcome.message is None:
+        outcome.message = orjson.dumps(_members(draft, outcome))
+    return outcome.message
+
+
+def _members(draft: Draft, outcome: Outcome) -> dict[str, Any]:
     return {
         "id": str(draft.message_id),
         "room_id": str(draft.room_id),
@@ -162,8 +180,11 @@ def message_data(members: dict[str, Any], replies: int | None) -> dict[str, Any]
     return data
 
 
-def created(draft: Draft, outcome: Outcome, members: dict[str, Any], generation: int) -> Committed:
+def created(draft: Draft, outcome: Outcome, generation: int) -> Committed:
     """Announce a message that was just stored."""
+    data: dict[str, Any] = {"message": orjson.Fragment(written(draft, outcome))}
+    if outcome.thread_id is not None and outcome.reply_count is not None:
+        data["thread"] = {"id": str(outcome.thread_id), "reply_count": outcome.reply_count}
     body = encode(
         type="message.created",
         id=draft.event_id,
@@ -172,7 +193,7 @@ def created(draft: Draft, outcome: Outcome, members: dict[str, Any], generation:
         seq=outcome.seq,
         ts=outcome.ts,
         actor=draft.actor,
-        data=message_data(members, outcome.reply_count),
+        data=data,
         client_msg_id=draft.client_msg_id,
     )
     return Committed(

@@ -11,9 +11,6 @@ import asyncpg
 from chatserver.chat.repository import UNREAD_MENTIONS
 from chatserver.infra.database import Database, OneSession, outages
 
-# Where so many read, nobody looks who has read what; and in which rooms at all.
-SHARED_BY: Final = 100
-SHARED_TYPES: Final = frozenset({"direct", "group", "support"})
 # The number of the last message that a seq covers; where the log was truncated before it, of the
 # one before the first that is left.
 _PLACE: Final = """
@@ -97,8 +94,6 @@ where m.room_id = any ($1) and ($2::text[] is null or r.type = any ($2)) and r.m
   and ($4::timestamptz is null or m.updated_at > $4)
 order by m.room_id, u.external_id
 """
-
-
 _READERS: Final = """
 select (select count(*) from member m where m.room_id = $1 and m.read_seq >= $2),
   array(select u.external_id from member m join app_user u on u.id = m.user_id

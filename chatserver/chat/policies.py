@@ -41,6 +41,9 @@ class Screen(Protocol):
 # What a page of messages may come to: the answer itself must not be what cuts a socket.
 PAGE_BYTES: Final = 256 * 1024
 MESSAGE_BYTES: Final = 800
+# Where so many read, nobody looks who has read what; and in which rooms at all.
+SHARED_BY: Final = 100
+SHARED_TYPES: Final = frozenset({"direct", "group", "support"})
 METADATA_BYTES: Final = 16 * 1024
 ATTACHMENTS_BYTES: Final = 32 * 1024
 

@@ -6,7 +6,8 @@ from typing import Any, Final
 from uuid import UUID
 
 from chatserver.chat.errors import EpochMismatchError
-from chatserver.chat.pointers import SHARED_BY, SHARED_TYPES, PointerRepository, Seen
+from chatserver.chat.pointers import PointerRepository, Seen
+from chatserver.chat.policies import SHARED_BY, SHARED_TYPES
 from chatserver.chat.schemas import MarkRead, ReadState, ReadSummary, RoomRequest
 from chatserver.kernel.clock import Clock
 from chatserver.kernel.events import Actor, Committed, encode

@@ -3,15 +3,17 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 from uuid import UUID
 
 import asyncpg
 import orjson
 
 from chatserver.chat.events import Draft, LogEntry, Outcome, message_data
+from chatserver.chat.policies import SHARED_BY, SHARED_TYPES
 from chatserver.chat.rows import MESSAGE, ROOM, loaded, message_of, room_of, shaped
 from chatserver.chat.schemas import MessageOut
+from chatserver.infra.batching import Batcher
 from chatserver.infra.database import Database, OneSession, outages
 from chatserver.kernel.events import Actor, Committed, Effect
 from chatserver.realtime.ports import Changes, Seat, Subscriptions
@@ -46,19 +48,58 @@ join room r on r.id = e.room_id
 left join message m on m.id = coalesce(e.message_id, (e.data ->> 'message_id')::uuid)
 """  # noqa: S608 - constants of this file
 
+# Of so many rooms of one answer it says who has read how far: as text, since of a thousand members
+# nobody should make objects one by one.
+READS_OF: Final = 50
+_READ: Final = """'[' || string_agg('{"user_id":' || to_json(o.external_id)::text
+    || ',"read_seq":' || n.read_seq || '}', ',' order by o.external_id collate "C") || ']'"""
+# Of several users at once: each line of the question is one sync. Rooms are looked up one by one
+# (`offset 0`), not merged with all that there are; what several lines ask of one is read once.
 _CHANGED: Final = f"""
-select statement_timestamp() as now, u.rooms_version,
-  {ROOM}, r.last_seq as r_last_seq, r.msg_no as r_msg_no, x.role, x.joined_at, x.joined_seq,
-  x.min_seq, x.read_seq, x.read_msg_no, x.is_muted, x.is_favorite, x.notification_level,
-  x.marked_unread,
-  case when r.msg_no > x.read_msg_no then {UNREAD_MENTIONS} else 0 end as mentions
-from app_user u left join (member x join room r on r.id = x.room_id and r.deleted_at is null)
-  on x.user_id = u.id
-  and ($3::uuid is null or r.id > $3 or r.id = any ($4))
-  and ($2::timestamptz is null or r.last_event_at > $2 or x.updated_at > $2 or x.joined_at > $2
-    or r.id = any ($4))
-where u.id = $1 order by r.id limit $5
+with s as materialized (
+  select a.ord, a.since, statement_timestamp() as now, u.rooms_version, f.*,
+    f.is_small and f.small_no <= $6 as is_told
+  from unnest($1::uuid[], $2::timestamptz[], $3::uuid[], $4::text[], $5::integer[])
+    with ordinality a (user_id, since, after, named, most, ord)
+  join app_user u on u.id = a.user_id
+  left join lateral (
+    select r.*, x.role, x.joined_at, x.min_seq, x.read_seq, x.read_msg_no, x.is_muted,
+      x.is_favorite, x.notification_level, x.marked_unread,
+      case when r.r_msg_no > x.read_msg_no then {UNREAD_MENTIONS} else 0 end as mentions,
+      count(*) filter (where r.is_small) over (order by r.id) as small_no
+    from member x cross join lateral (
+      select r.id, r.id as r_id, r.epoch as r_epoch, r.min_seq as r_min_seq,
+        r.last_seq as r_last_seq, r.msg_no as r_msg_no, r.last_event_at,
+        r.members_count <= $7 and r.type = any ($8) as is_small
+      from room r where r.id = x.room_id and r.deleted_at is null offset 0
+    ) r
+    where x.user_id = u.id
+      and (a.after is null or r.id > a.after or r.id = any (a.named::uuid[]))
+      and (a.since is null or r.last_event_at > a.since or x.updated_at > a.since
+        or x.joined_at > a.since or r.id = any (a.named::uuid[]))
+    order by r.id limit a.most
+  ) f on true
+), told as (
+  select n.room_id, {_READ} as reads from member n join app_user o on o.id = n.user_id
+  where n.room_id = any (array(select distinct r_id from s where is_told and since is null))
+  group by n.room_id
+)
+select s.*, case when s.is_told and s.since is not null then (
+    select {_READ} from member n join app_user o on o.id = n.user_id
+    where n.room_id = s.r_id and n.updated_at > s.since)
+  when s.is_told then told.reads end as reads
+from s left join told on told.room_id = s.r_id
+order by s.ord, s.r_id
 """  # noqa: S608 - constants of this file
+_SUBSCRIPTIONS: Final = """
+select u.id, u.rooms_version, r.id, r.last_seq, m.joined_seq from app_user u
+left join member m on m.user_id = u.id
+left join room r on r.id = m.room_id and r.deleted_at is null
+where u.id = any ($1)
+"""
+# Of so many who connect at the same time.
+TOGETHER: Final = 32
+_Question: TypeAlias = tuple[UUID, datetime | None, UUID | None, Sequence[UUID], int]
 
 
 class ChatRepository:
@@ -66,6 +107,8 @@ class ChatRepository:
 
     def __init__(self, database: Database | OneSession) -> None:
         self._database = database
+        self._syncing = Batcher(self._changed_rooms_of, size=TOGETHER, in_flight=2)
+        self._subscribing = Batcher(self._subscriptions_of, size=TOGETHER, in_flight=2)
 
     async def store(self, drafts: Sequence[Draft], *, wait: bool) -> list[Outcome]:
         """Store drafts by one call of `chat_store`; raw errors of asyncpg pass to the writer."""
@@ -217,9 +260,22 @@ class ChatRepository:
         Gives PostgreSQL's time before it looked and the user's `rooms_version`, too.
         """
         # The user's own row comes in any case, with or without a room.
-        rows = await self._fetch(_CHANGED, user_id, since, after, list(named), limit)
+        rows = await self._syncing.ask((user_id, since, after, named, limit))
         found = [row for row in rows if row["r_id"] is not None]
         return rows[0]["now"], rows[0]["rooms_version"], found
+
+    async def _changed_rooms_of(self, asked: Sequence[_Question]) -> list[list[asyncpg.Record]]:
+        rows = await self._fetch(
+            _CHANGED,
+            *([each[part] for each in asked] for part in range(3)),
+            [f"{{{','.join(map(str, each[3]))}}}" for each in asked],
+            [each[4] for each in asked],
+            *(READS_OF, SHARED_BY, list(SHARED_TYPES)),
+        )
+        found: list[list[asyncpg.Record]] = [[] for _ in asked]
+        for row in rows:
+            found[row["ord"] - 1].append(row)
+        return found
 
     async def removed(self, user_id: UUID, since: datetime, *, limit: int) -> list[asyncpg.Record]:
         return await self._fetch(
@@ -236,15 +292,19 @@ class ChatRepository:
 
     async def subscriptions(self, user_id: UUID) -> Subscriptions:
         """Read a user's rooms and their version, in one statement: one snapshot."""
-        rows = await self._fetch(
-            "select u.rooms_version, r.id, r.last_seq, m.joined_seq from app_user u"
-            " left join member m on m.user_id = u.id"
-            " left join room r on r.id = m.room_id and r.deleted_at is null where u.id = $1",
-            user_id,
-        )
-        if not rows:
-            return Subscriptions(0)
-        return Subscriptions(rows[0][0], {row[1]: Seat(row[2], row[3]) for row in rows if row[1]})
+        return await self._subscribing.ask(user_id)
+
+    async def _subscriptions_of(self, users: Sequence[UUID]) -> list[Subscriptions]:
+        found = {user_id: Subscriptions(0) for user_id in users}
+        for user_id, version, room_id, last_seq, joined_seq in await self._fetch(
+            _SUBSCRIPTIONS, list(found)
+        ):
+            known = found[user_id]
+            if known.version != version:
+                known = found[user_id] = Subscriptions(version, known.rooms)
+            if room_id is not None:
+                known.rooms[room_id] = Seat(last_seq, joined_seq)
+        return [found[user_id] for user_id in users]
 
     async def changes(self, within_s: float) -> Changes:
         """Read which rooms have new facts and whose set of rooms changed, lately."""

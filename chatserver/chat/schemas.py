@@ -14,6 +14,7 @@ from chatserver.kernel.wire import (
     Metadata,
     Request,
     Timestamp,
+    defaulting,
     is_external_id,
     left_out,
 )
@@ -69,9 +70,10 @@ class SendMessage(Request):
     content: Annotated[str, Field(min_length=1)]
     client_msg_id: ClientMsgId
     reply_to: Id | None = None
-    attachments: Annotated[list[Attachment], Field(max_length=30)] = []
-    mentions: Annotated[list[Mention], Field(max_length=100)] = []
-    metadata: Metadata = {}
+    # Not `= []`: a default like that is copied deeply for every message.
+    attachments: Annotated[list[Attachment], Field(max_length=30)] = defaulting(list)
+    mentions: Annotated[list[Mention], Field(max_length=100)] = defaulting(list)
+    metadata: Metadata = defaulting(dict)
     silent: bool = Field(
         default=False, description="It counts for nobody as unread, and disturbs nobody."
     )
@@ -161,7 +163,7 @@ class Sync(Request):
     """With `cursor`, only what changed since comes back; `rooms` says what the device has."""
 
     cursor: Annotated[str, StringConstraints(min_length=1, max_length=512)] | None = None
-    rooms: Annotated[dict[Id, Position], Field(max_length=500)] = {}
+    rooms: Annotated[dict[Id, Position], Field(max_length=500)] = defaulting(dict)
 
 
 class Replay(Request):

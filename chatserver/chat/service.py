@@ -10,9 +10,8 @@ import structlog
 
 from chatserver.chat import policies
 from chatserver.chat.errors import MessageNotFoundError, SlowModeError
-from chatserver.chat.events import Draft, Outcome, created, message_members
+from chatserver.chat.events import Draft, Outcome, created, written
 from chatserver.chat.repository import ChatRepository
-from chatserver.chat.rows import shaped
 from chatserver.chat.schemas import (
     ListMessages,
     ListThread,
@@ -34,6 +33,7 @@ from chatserver.kernel.errors import (
 from chatserver.kernel.events import Committed
 from chatserver.kernel.opening import Open
 from chatserver.kernel.principal import Principal
+from chatserver.kernel.wire import Written
 from chatserver.rooms import policies as room_policies
 from chatserver.rooms.errors import (
     NotARoomMemberError,
@@ -80,6 +80,10 @@ class Attachments(Protocol):
         ...
 
 
+class JustSent(Written, Sent):
+    """A message as it was written for everybody when it was stored."""
+
+
 class Announcer:
     """Shows what the writer stored. A woken room's own fact goes first: it has the seq before."""
 
@@ -99,7 +103,7 @@ class Announcer:
         self._waking: set[asyncio.Task[None]] = set()
 
     def __call__(self, draft: Draft, outcome: Outcome) -> None:
-        fact = created(draft, outcome, message_members(draft, outcome), self._generation())
+        fact = created(draft, outcome, self._generation())
         if outcome.later:
             self._ring()
         if outcome.woke_seq is None:
@@ -311,9 +315,8 @@ class ChatService:
             draft = await self._screened(self._screen, draft)
         outcome = await self._writer.write(draft)
         if outcome.outcome == "stored":
-            return Sent.model_construct(
-                message=shaped(message_members(draft, outcome)), duplicate=False
-            )
+            stored = b'{"message":%b,"duplicate":false}' % written(draft, outcome)
+            return JustSent.of(stored, duplicate=False)
         if outcome.outcome == "duplicate" and outcome.message_id is not None:
             first = await self._repository.message(draft.client_id, outcome.message_id)
             if first is not None:
@@ -332,6 +335,8 @@ class ChatService:
         if screened.flagged_by:
             # Before the message: none that was stored goes unflagged, whatever dies in between.
             await screen.flag(draft.client_id, draft.room_id, draft.message_id, screened.flagged_by)
+        if screened.content == draft.content:
+            return draft
         # The hash stays that of what was sent, so that a retry is known again.
         return replace(draft, content=screened.content)
 

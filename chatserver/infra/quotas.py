@@ -6,7 +6,7 @@ let pass within a second.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeAlias
@@ -30,6 +30,9 @@ SHARE_S: Final = 1.0
 # Every so many shares are also written to PostgreSQL.
 WRITE_EVERY: Final = 5
 PREFIX: Final = "cs:quota:"
+_FIELDS: Final = {
+    (metric, window): f"{metric}_per_{window}" for metric in METRICS for window in WINDOWS
+}
 
 Name: TypeAlias = tuple[UUID, str, str]  # client, metric, window
 
@@ -104,25 +107,37 @@ class Quotas:
         self._counts: dict[Name, _Count] = {}
         self._loaded: set[UUID] = set()
         self._starts: dict[str, datetime] = {}
+        # What was counted within this hour, at hand; whatever replaces a count empties it.
+        self._current: dict[tuple[UUID, str], tuple[_Count, ...]] = {}
+        self._since = self._until = datetime.min.replace(tzinfo=UTC)
 
     def spend(self, client_id: UUID, metric: str, amount: int = 1) -> None:
         """Count something that was done."""
-        for window in WINDOWS:
-            count = self._count((client_id, metric, window))
+        for count in self._both(client_id, metric):
             count.unshared += amount
             count.unwritten += amount
+
+    def _both(self, client_id: UUID, metric: str) -> tuple[_Count, ...]:
+        """Give the counts of this hour and of this day, in the order of `WINDOWS`."""
+        now = self._clock()
+        if not self._since <= now < self._until:
+            self._current.clear()
+            self._since = _start("hour", now)
+            self._until = self._since + WINDOWS["hour"]
+        found = self._current.get((client_id, metric))
+        if found is None:
+            found = tuple(self._count((client_id, metric, window)) for window in WINDOWS)
+            self._current[client_id, metric] = found
+        return found
 
     def exceeded(
         self, client_id: UUID, metric: str, limits: Mapping[str, int | None], amount: int = 1
     ) -> Use | None:
         """Tell which quota `amount` more would exceed; None: go on."""
-        for window in WINDOWS:
-            limit = limits.get(f"{metric}_per_{window}")
-            if limit is None:
-                continue
-            use = self._use((client_id, metric, window), limit)
-            if use.used + amount > limit:
-                return use
+        for window, count in zip(WINDOWS, self._both(client_id, metric), strict=True):
+            limit = limits.get(_FIELDS[metric, window])
+            if limit is not None and count.used + amount > limit:
+                return self._use((client_id, metric, window), limit)
         return None
 
     async def uses(self, client_id: UUID, limits: Mapping[str, int | None]) -> list[Use]:
@@ -187,6 +202,7 @@ class Quotas:
         except Exception as error:  # noqa: BLE001 - a client that is gone must not stop the others
             log.warning("usage_not_written", error=repr(error))
             self._counts = {name: it for name, it in self._counts.items() if not it.unwritten}
+            self._current.clear()
             return
         for row in rows:
             count = self._counts[row[:3]]
@@ -252,8 +268,3 @@ def _start(window: str, now: datetime) -> datetime:
 def _key(name: Name, starts_at: datetime) -> str:
     client_id, metric, window = name
     return f"{PREFIX}{client_id}:{metric}:{window}:{int(starts_at.timestamp())}"
-
-
-def fields_of(metrics: Sequence[str] = METRICS) -> list[str]:
-    """Name every quota that can be set: `messages_per_hour` and so on."""
-    return [f"{metric}_per_{window}" for metric in metrics for window in WINDOWS]

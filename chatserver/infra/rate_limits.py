@@ -3,7 +3,9 @@
 A bucket holds `burst` tokens and gains `rate` a second. A node takes tokens out of Redis in
 portions and spends them from memory, so that most commands cost no round trip. A portion melts as
 fast as the bucket fills up again, hence portions and bucket together never hold more than `burst`:
-no window of t seconds sees more than burst + rate * t, on however many nodes.
+no window of t seconds sees more than burst + rate * t, on however many nodes. Of a bucket that is
+far from empty a node may spend a few tokens before it asks at all: all nodes together an eighth of
+the burst. What is owed is taken out of the bucket with the next question, as of when it was spent.
 
 Without Redis a node goes on alone, with half its share of the rate, starting from what it knew;
 what it spent meanwhile is taken out of the bucket before Redis is asked again.
@@ -26,6 +28,8 @@ REMEMBERED: Final = 100_000
 PORTION: Final = 4
 # Alone, a node takes half its share: the others may see Redis all the same.
 SHARE: Final = 0.5
+# How much of a burst all nodes together may spend before Redis hears of it.
+TRUST: Final = 1 / 8
 # A crowd that empties a bucket halves what is left time and again; the budget ends it anyway.
 ROUNDS: Final = 40
 # How often the loop may turn until an answer that has arrived is surely read.
@@ -41,13 +45,18 @@ if not now then
 end
 local levels, is_given = {}, 1
 for i, key in ipairs(KEYS) do
-  local at = (i - 1) * 6 + 1
+  local at = (i - 1) * 7 + 1
   local rate, burst, need = tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3])
   local known = redis.call('HMGET', key, 'l', 't')
   if known[1] then
-    local gained = math.max(0, now - tonumber(known[2])) * rate
-    local level = math.min(burst, tonumber(known[1]) + gained)
-    levels[i] = math.min(burst, level - tonumber(ARGV[at + 6]))
+    local level, since, debt = tonumber(known[1]), tonumber(known[2]), tonumber(ARGV[at + 6])
+    local spent_at = now - tonumber(ARGV[at + 7])
+    if since < spent_at then
+      level = math.min(burst, level + (spent_at - since) * rate) - debt
+      since, debt = spent_at, 0
+    end
+    level = math.min(burst, level + math.max(0, now - since) * rate)
+    levels[i] = math.min(burst, level - debt)
   else
     levels[i] = tonumber(ARGV[at + 5])
   end
@@ -57,7 +66,7 @@ for i, key in ipairs(KEYS) do
 end
 local answer = {is_given}
 for i, key in ipairs(KEYS) do
-  local at = (i - 1) * 6 + 1
+  local at = (i - 1) * 7 + 1
   local rate, burst, need = tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3])
   local given = 0
   if is_given == 1 then
@@ -141,13 +150,26 @@ class RateLimiter:
         return found
 
     def take_now(self, buckets: Sequence[Bucket], cost: float = 1.0) -> bool:
-        """Take tokens from what was leased, all or none; False: only `take` can tell."""
+        """Take tokens that were leased, or on trust, all or none; False: only `take` can tell."""
         now = self._clock()
+        trusted: list[Bucket] | None = None
         for bucket in buckets:
-            if bucket.lease(now) < cost:
-                return False
+            if bucket.leased < cost or bucket.lease(now) < cost:
+                share = TRUST / self.nodes
+                if not (self.redis.is_there and bucket.may_trust(cost, now, share)):
+                    return False
+                if trusted is None:
+                    trusted = []
+                trusted.append(bucket)
+        if trusted is None:
+            for bucket in buckets:
+                bucket.spend(cost, now)
+            return True
         for bucket in buckets:
-            bucket.spend(cost, now)
+            if bucket in trusted:
+                bucket.spend_on_trust(cost, now)
+            else:
+                bucket.spend(cost, now)
         return True
 
     async def take(self, buckets: Sequence[Bucket], cost: float = 1.0) -> Refusal | None:
@@ -244,16 +266,24 @@ class RateLimiter:
             bucket.believe(min(bucket.burst, bucket.believed(now) + rest), now)
         wants = [max(cost, bucket.burst / PORTION) for bucket in buckets]
         arguments = self._arguments(buckets, cost, wants, now)
-        for bucket, want in zip(buckets, wants, strict=True):
-            # If no answer comes, it may have been given all the same.
-            bucket.believe(bucket.believed(now) - want, now)
+        given = [
+            max(cost, min(want, bucket.believed(now) / 2))
+            for bucket, want in zip(buckets, wants, strict=True)
+        ]
+        for bucket, most in zip(buckets, given, strict=True):
+            # Until the answer is here, it may be given or not.
+            bucket.believe(bucket.believed(now) - most, now)
             bucket.debt = 0.0
         self.asked += 1
         try:
             answer = await self.redis.ask([bucket.key for bucket in buckets], arguments)
         except RedisAwayError:
-            for bucket, debt in zip(buckets, debts, strict=True):
+            later = self._clock()
+            for bucket, debt, most in zip(buckets, debts, given, strict=True):
                 bucket.debt += debt
+                # If it was given, nobody else has it: it is still there to be spent. Else a few
+                # questions that nobody answers would empty a bucket that is full.
+                bucket.believe(bucket.believed(later) + most, later)
         else:
             self._take_in(trip, answer, now)
         finally:
@@ -275,6 +305,7 @@ class RateLimiter:
                 bucket.portion = given - trip.cost if trip.granted else given
                 bucket.leased, bucket.leased_at = bucket.portion, asked_at
                 bucket.alone = None
+                bucket.denied_until = 0.0
             elif level < trip.cost:
                 bucket.denied_until = now + (trip.cost - level) / bucket.rate
 
@@ -283,7 +314,10 @@ class RateLimiter:
     ) -> list[str]:
         arguments = ["" if self._redis_clock is None else repr(self._redis_clock())]
         for bucket, want in zip(buckets, wants, strict=True):
-            numbers = (bucket.rate, bucket.burst, need, want, bucket.believed(now), bucket.debt)
+            age = now - bucket.debt_at if bucket.debt > 0 else 0.0
+            numbers = (
+                bucket.rate, bucket.burst, need, want, bucket.believed(now), bucket.debt, age
+            )  # fmt: skip
             arguments += [repr(float(number)) for number in numbers]
         return arguments
 

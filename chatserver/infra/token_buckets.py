@@ -46,6 +46,7 @@ class Bucket:
         "belief_at",
         "burst",
         "debt",
+        "debt_at",
         "denied_until",
         "fetching",
         "key",
@@ -66,7 +67,9 @@ class Bucket:
         self.leased_at = now
         self.belief = policy.burst
         self.belief_at = now
+        # What was spent here and Redis does not know yet, and when the last of it was.
         self.debt = 0.0
+        self.debt_at = now
         self.denied_until = 0.0
         self.alone: float | None = None
         self.alone_at = now
@@ -91,6 +94,26 @@ class Bucket:
         """Take from the portion what is still in it: never from what has melted."""
         self.leased = self.lease(now) - cost
 
+    def may_trust(self, cost: float, now: float, share: float) -> bool:
+        """Tell whether to spend before Redis is told: little, of a bucket that is far from empty.
+
+        `share` is how much of the burst may be owed.
+        """
+        return (
+            self.debt + cost <= share * self.burst
+            and self.fetching is None
+            and self.denied_until <= now
+            and self.belief + self.rate * (now - self.belief_at) - cost >= self.burst / 2
+        )
+
+    def spend_on_trust(self, cost: float, now: float) -> None:
+        """Spend what Redis is told of with the next question."""
+        self.debt += cost
+        self.debt_at = now
+        level = self.belief + self.rate * (now - self.belief_at)
+        self.belief = (min(self.burst, level)) - cost
+        self.belief_at = now
+
     def believed(self, now: float) -> float:
         """Tell how much is in Redis at least, unless other nodes took it."""
         return min(self.burst, self.belief + self.rate * max(0.0, now - self.belief_at))
@@ -102,7 +125,8 @@ class Bucket:
         """Tell what this node may spend without Redis."""
         most = max(0.0, min(share * self.burst, self.believed(now)))
         if self.alone is None:
-            self.alone = most
+            # What is owed already was spent without Redis, too.
+            self.alone = max(0.0, min(share * self.burst - self.debt, self.believed(now)))
         else:
             gained = share * self.rate * max(0.0, now - self.alone_at)
             self.alone = min(most, self.alone + gained)
@@ -112,8 +136,7 @@ class Bucket:
     def spend_alone(self, cost: float, now: float) -> None:
         assert self.alone is not None  # noqa: S101 - `left_alone` comes first
         self.alone -= cost
-        self.debt += cost
-        self.believe(self.believed(now) - cost, now)
+        self.spend_on_trust(cost, now)
 
     def level(self, now: float) -> Level:
         """Say it to the caller: whole tokens, whole seconds."""

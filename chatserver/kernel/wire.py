@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, Self, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Self, TypeAlias
 from uuid import UUID
 
 from pydantic import (
@@ -86,6 +86,41 @@ class Answer(BaseModel):
     def is_repeat(self) -> bool:
         """Whether nothing new was made: REST then answers 200 instead of 201."""
         return False
+
+    def as_json(self) -> bytes:
+        """Write it as callers get it."""
+        return self.__pydantic_serializer__.to_json(self)
+
+
+class Written(Answer):
+    """An answer that was written already; its other base is the model that is documented.
+
+    Whoever looks at a member all the same has the whole of it read.
+    """
+
+    _json: bytes = PrivateAttr(default=b"null")
+
+    @classmethod
+    def of(cls, json: bytes, **known: Any) -> Self:  # noqa: ANN401 - members of that model
+        """Make one; `known` are the members that are looked at here."""
+        # As `model_construct` does, without a look at the members that are not there.
+        made = cls.__new__(cls)
+        object.__setattr__(made, "__dict__", known)
+        object.__setattr__(made, "__pydantic_fields_set__", set(known))
+        object.__setattr__(made, "__pydantic_extra__", None)
+        object.__setattr__(made, "__pydantic_private__", {"_json": json})
+        return made
+
+    def as_json(self) -> bytes:
+        return self._json
+
+    if not TYPE_CHECKING:  # or every attribute would be there for whoever checks types
+
+        def __getattr__(self, name: str) -> Any:  # noqa: ANN401
+            if name not in type(self).__pydantic_fields__:
+                return super().__getattr__(name)
+            self.__dict__.update(type(self).model_validate_json(self._json).__dict__)
+            return self.__dict__[name]
 
 
 class Lines(Answer):
@@ -174,6 +209,11 @@ def _written(moment: datetime | str) -> str:
 def left_out() -> Any:  # noqa: ANN401 - a default, whatever the field's type
     """Give the default of a member that is left out where it does not apply, instead of null."""
     return Field(default=None, exclude_if=_is_none)
+
+
+def defaulting(to: type[list[Any]] | type[dict[str, Any]]) -> Any:  # noqa: ANN401 - as above
+    """Give the default of a member that is empty where it is left out, made anew each time."""
+    return Field(default_factory=to, json_schema_extra={"default": to()})
 
 
 def _is_none(value: object) -> bool:

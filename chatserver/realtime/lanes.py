@@ -26,7 +26,7 @@ Work: TypeAlias = Callable[[], Awaitable[None]]
 GiveUp: TypeAlias = Callable[[], None]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Waiting:
     size: int
     work: Work
@@ -155,8 +155,7 @@ class Lanes:
         lane = self._lanes.get(key)
         if lane is None:
             lane = self._lanes[key] = _Lane(key)
-        now = asyncio.get_running_loop().time()
-        lane.waiting.append(_Waiting(size, work, overdue, joins, now))
+        lane.waiting.append(_Waiting(size, work, overdue, joins, time.monotonic()))
         if not lane.is_led:
             self.go_on(lane)
         return True
@@ -210,8 +209,7 @@ class Lanes:
             before = None
         place = lane.last = Place(self, lane, before)
         PLACE.set(place)
-        now = asyncio.get_running_loop().time
-        started = now()
+        started = time.monotonic()
         is_overdue = item.since < lane.hung_until and started - item.since > self._patience_s
         try:
             if is_overdue and item.overdue is not None:
@@ -219,8 +217,9 @@ class Lanes:
             else:
                 await item.work()
         finally:
-            if now() - started >= self._slow_s:
-                lane.hung_until = now()
+            ended = time.monotonic()
+            if ended - started >= self._slow_s:
+                lane.hung_until = ended
             place.finish()
             self.pending -= 1
             self.bytes -= item.size

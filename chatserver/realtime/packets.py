@@ -32,7 +32,7 @@ _PACKET = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Received:
     """A Socket.IO packet whose JSON is still text: its ack id is known even where that is bad."""
 
@@ -250,7 +250,8 @@ def parse_event(text: str) -> Any:
         ProtocolViolationError: as `parse`.
         PayloadInvalidError: a member stands twice.
     """
-    return _loaded(text, content.unique)
+    parsed = content.plain(text)
+    return _loaded(text, content.unique) if parsed is None else parsed
 
 
 def _loaded(text: str, hook: Callable[[list[tuple[str, Any]]], Any] | None) -> Any:

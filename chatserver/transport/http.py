@@ -214,7 +214,7 @@ class _Entry:
             return events_answer(given)
         if isinstance(given, Lines):
             return lines_answer(given)
-        return json_answer(given.__pydantic_serializer__.to_json(given), self._status(given))
+        return json_answer(given.as_json(), self._status(given))
 
     def _status(self, given: Answer) -> int:
         if self._route.status == HTTPStatus.CREATED and given.is_repeat:

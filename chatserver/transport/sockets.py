@@ -187,7 +187,7 @@ class SocketDoor:
         if operation is None:
             raise EventUnknownError
         done = await call(operation, principal, payload)
-        return b'{"ok":true,"data":%b}' % done.__pydantic_serializer__.to_json(done)
+        return b'{"ok":true,"data":%b}' % done.as_json()
 
     def _is_over(self, principal: Principal) -> bool:
         ends = principal.expires_at

@@ -79,7 +79,6 @@ class Conversation:
             repository=self.messages,
             rooms=open_rooms,
             snapshots=core.open(self._snapshots),
-            pointers=self.pointers,
             seal=CursorSeal(core.box),
             generation=core.generation,
         )

@@ -7,9 +7,10 @@ from uuid import UUID
 
 from chatserver.api_keys.errors import AuthReuseDetectedError
 from chatserver.api_keys.identity import Identifier
+from chatserver.api_keys.lookups import ScopedKeyLookup
 from chatserver.api_keys.models import StoredScopedKey
 from chatserver.api_keys.policies import KeyLife
-from chatserver.api_keys.repository import KeyFamilyRepository, ScopedKeyLookup
+from chatserver.api_keys.repository import KeyFamilyRepository
 from chatserver.api_keys.rotation import ReuseAlarm, Rotation
 from chatserver.api_keys.service import ApiKeyService
 from chatserver.api_keys.tokens import Person, SignedTokens

@@ -1,7 +1,7 @@
 """Web push: the server's key, what a try did at each device, and who waits for whose end.
 
 Revision ID: 0110
-Revises: 0097
+Revises: 0100
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision: str = "0110"
-down_revision: str | None = "0097"
+down_revision: str | None = "0100"
 branch_labels: Sequence[str] | None = None
 depends_on: Sequence[str] | None = None
 

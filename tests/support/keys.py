@@ -10,8 +10,8 @@ from sqlalchemy import text
 
 from chatserver.api_keys.errors import AuthExpiredError
 from chatserver.api_keys.identity import Arrival
+from chatserver.api_keys.lookups import ScopedKeyLookup
 from chatserver.api_keys.policies import KeyLife
-from chatserver.api_keys.repository import ScopedKeyLookup
 from chatserver.api_keys.schemas import LoggedIn
 from chatserver.clients.schemas import ClientCreate
 from chatserver.infra.addresses import Reach, target_of

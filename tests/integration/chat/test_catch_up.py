@@ -655,7 +655,7 @@ class TestSync:
         fresh = (await talk.room(bob, alice)).id
         found = await sync(talk, alice, again.cursor)
         assert set(found.rooms) == {str(rooms[1]), str(fresh)}
-        assert [each.room.id for each in found.joined] == [str(fresh)]
+        assert [each.room.id for each in found.joined] == [fresh]
         assert [(each.room_id, each.reason) for each in found.removed] == [(rooms[2], "removed")]
         last = await sync(talk, alice, found.cursor)
         assert (last.rooms, last.removed) == ({}, [])

@@ -327,6 +327,33 @@ class TestHeldRooms:
         async with holding(database, room.id):
             assert names(await talk.store(draft_of(mallory, room.id, "1"))) == ["room.not_found"]
 
+    @pytest.mark.parametrize("wait", [False, True])
+    async def test_strangers_neither_wait_for_a_room_nor_hold_it(
+        self, talk: Talk, master: Principal, database: Database, wait: bool
+    ) -> None:
+        alice, bob, carol = await talk.users(master, "alice", "bob", "carol")
+        room = await talk.room(alice, bob)
+        [stored] = await talk.store(draft_of(bob, room.id, "1"))
+        await talk.remove(alice, room.id, bob)
+        async with holding(database, room.id), asyncio.timeout(1):
+            outcomes = await talk.store(
+                draft_of(carol, room.id, "1"),
+                draft_of(bob, room.id, "2"),
+                draft_of(bob, room.id, "1"),
+                wait=wait,
+            )
+        assert names(outcomes) == ["room.not_found", "room.not_member", "duplicate"]
+        assert outcomes[-1].message_id == stored.message_id
+
+    async def test_who_comes_in_while_the_room_is_held_is_told_to_try_again(
+        self, talk: Talk, master: Principal, database: Database
+    ) -> None:
+        alice, bob = await talk.users(master, "alice", "bob")
+        room = await talk.room(alice, bob)
+        async with holding(database, room.id):
+            assert names(await talk.store(draft_of(bob, room.id, "1"))) == ["busy"]
+        assert names(await talk.store(draft_of(bob, room.id, "1"))) == ["stored"]
+
     async def test_with_wait_it_waits_until_the_room_is_free(
         self, talk: Talk, master: Principal, database: Database
     ) -> None:

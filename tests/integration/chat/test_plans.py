@@ -83,7 +83,8 @@ class TestReads:
         # Mentions are ranges of an index, one per name: unread messages are not looked through.
         assert "pk_mention" in plan
         assert "Index Scan" in plan
-        assert "Seq Scan" not in plan
+        # Who has read how far: people are looked up or all read, as there are few or many of them.
+        assert "Seq Scan" not in plan.replace("Seq Scan on app_user", "")
 
     async def test_rooms_that_one_is_no_longer_in(self, reading: Reading, seeded: Seeded) -> None:
         await reading.removed(seeded.user_id, datetime.now(UTC) - timedelta(hours=2), limit=1001)
@@ -185,7 +186,8 @@ class TestChatStore:
         read = {row["relname"]: row["seq_read"] + row["idx_read"] for row in rows}
         assert read["message"] <= 4
         assert read["room"] <= 20
-        assert read["member"] <= 20
+        # Of two thousand: looked up before the lock and behind it.
+        assert read["member"] <= 40
         assert {row["relname"] for row in rows if row["seq_scan"]} == set()
 
     async def grow(self, talk: Talk, client: UUID, room: UUID) -> None:
