@@ -109,7 +109,7 @@ class TestMigrate:
 
     def test_each_step_down_and_up_again_gives_the_same(self, migrated: Database) -> None:
         config = migrations.config(migrated.migrator_url)
-        script = ScriptDirectory(str(migrations.DIRECTORY))
+        script = ScriptDirectory(str(revisions.DIRECTORY))
         steps = [each.revision for each in script.walk_revisions()]
         made = {}
         for step in steps:

@@ -77,7 +77,7 @@ def steps_beside(database: Database, directory: Path, source: str) -> Config:
     (directory / "9001_later.py").write_text(source.replace("{head}", revisions.head()))
     made = migrations.config(database.migrator_url)
     made.set_main_option("path_separator", "os")
-    versions = migrations.DIRECTORY / "versions"
+    versions = revisions.DIRECTORY / "versions"
     made.set_main_option("version_locations", f"{versions}:{directory}")
     return made
 

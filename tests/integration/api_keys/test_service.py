@@ -388,4 +388,5 @@ class TestMe:
         async with house.open_keys() as keys:
             me = await keys.me(caller, Nothing())
         assert (me.external_id, me.user_id) == ("alice", "alice")
+        assert me.key is not None
         assert (me.key.key_id, me.key.device_id) == (first.key_id, "phone")

@@ -10,6 +10,7 @@ from pathlib import Path
 import orjson
 import pytest
 
+from chatserver.infra import revisions
 from tests.support.servers import Database, Servers
 
 ROOT = Path(__file__).parents[3]

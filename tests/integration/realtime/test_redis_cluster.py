@@ -60,6 +60,7 @@ def _delta(room: UUID, message: UUID, piece: Piece, audience: tuple[UUID, ...]) 
         bot_id=uuid7(),
         ts=datetime.now(UTC),
         data={"message_id": str(message), "index": piece.index, "text": piece.text},
+        follows=1,
         audience=audience,
     )
 
