@@ -26,6 +26,7 @@ from chatserver.setting_groups import (
 )
 
 POSTGRES_SCHEMES = ("postgresql", "postgres")
+SMTP_SCHEMES = ("smtp", "smtps")
 REDIS_SCHEMES = ("redis", "rediss", "unix")
 
 
@@ -89,6 +90,9 @@ class Settings(AnswerSettings, EmbeddingSettings, StorageSettings, BaseSettings)
     metrics_port: Annotated[int, Field(ge=0, le=65_503)] | None = None
     # An event loop that stands still for longer is told of, with where it stands.
     loop_blocked_ms: Annotated[int, Field(ge=50, le=60_000)] = 1000
+    # The server's own mail account; tenants bring theirs as providers.
+    smtp_url: SecretStr | None = None
+    mail_from: Annotated[str, Field(pattern=r"^[^@\s]+@[^@\s]+$")] | None = None
     # Where traces go, of how large a part of all that happens; and where errors go.
     otel_exporter_otlp_endpoint: str | None = None
     otel_sample_ratio: Annotated[float, Field(ge=0, le=1)] = 1.0
@@ -133,6 +137,14 @@ class Settings(AnswerSettings, EmbeddingSettings, StorageSettings, BaseSettings)
     def _redis(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and not _is_url(value, REDIS_SCHEMES):
             msg = "must look like redis://host:6379/0, rediss://… or unix:///path/to/socket"
+            raise ValueError(msg)
+        return value
+
+    @field_validator("smtp_url")
+    @classmethod
+    def _smtp(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not _is_url(value, SMTP_SCHEMES):
+            msg = "must look like smtp://user:password@host:587 or smtps://user:password@host:465"
             raise ValueError(msg)
         return value
 

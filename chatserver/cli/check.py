@@ -271,7 +271,7 @@ async def _ping(part: str, url: str, name: str) -> Finding:
 
 async def _mail(settings: Settings) -> list[Finding]:
     """Shake hands with the server of our own mails, where one is set; tenants have theirs."""
-    url = getattr(settings, "smtp_url", None)
+    url = settings.smtp_url
     if url is None:
         return []
     parts = urlsplit(url.get_secret_value())
