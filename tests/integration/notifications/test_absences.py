@@ -282,6 +282,11 @@ class TestEscalation:
             "insert into provider (id, client_id, channel, kind, name, enabled, sealed)"
             " select gen_random_uuid(), id, 'email', 'smtp', 'x', true, '' from client"
         )
+        await talk.run(
+            "insert into delivery_target (id, client_id, channel, state, concurrency, is_proven,"
+            " failures, opened, is_draining)"
+            " select id, client_id, 'email', 'active', 4, true, 0, 0, false from provider"
+        )
         for said in ("one", "two"):
             await talk.send(ann, room_id, said, mentions=["bob", "eve"])
             await look(talk)
