@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+import orjson
 import pytest
 
 from chatserver.chat.schemas import Replay, Sync
@@ -98,7 +99,7 @@ async def test_a_restored_backup_holds_all_of_its_time_and_whoever_saw_more_is_t
                 alice,
                 Sync.model_validate({"rooms": {str(room.id): {"epoch": told.epoch, "seq": seq}}}),
             )
-            members = answer.model_dump(mode="json")["rooms"][str(room.id)]
+            members = orjson.loads(answer.as_json())["rooms"][str(room.id)]
             assert members["error"]["code"] == "epoch.mismatch", members
         sent = await talk.send(bob, room.id, "goes on")
         assert sent.message.seq == kept[-1].seq + 1

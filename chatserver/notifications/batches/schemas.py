@@ -6,7 +6,7 @@ import orjson
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 
 from chatserver.kernel.paging import PageRequest
-from chatserver.kernel.wire import Answer, Id, Request, Timestamp, UploadRequest
+from chatserver.kernel.wire import Answer, Id, Request, Timestamp, UploadRequest, shows
 from chatserver.notifications.requests.schemas import SendNotification
 
 MOST_LINES: Final = 10_000
@@ -50,6 +50,11 @@ class CreateBatch(UploadRequest):
 
     As JSON the lines are the text `lines`.
     """
+
+    model_config = shows(
+        notification={"channels": {"socket": {"title": "We are back"}}, "category": "news"},
+        lines='{"user_id": "bob"}\n',
+    )
 
     notification: Content
     lines: str | None = None
