@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import asdict, replace
 from typing import Annotated, Final
 from urllib.parse import urlsplit
@@ -251,8 +252,10 @@ async def _ping(part: str, url: str, name: str) -> Finding:
     client = redis.asyncio.from_url(url, socket_connect_timeout=CONNECT_S, socket_timeout=CONNECT_S)
     try:
         info = await client.info()
-        # Named as a person would: whoever may not write here can't count or ring.
-        await client.set(f"chatserver:check:{uuid4().hex}", 1, px=1)
+        # Whoever may not write here can't count or ring. Of a Cluster, another server may be asked
+        # to; who may not, is told that first.
+        with suppress(redis.exceptions.MovedError):
+            await client.set(f"chatserver:check:{uuid4().hex}", 1, px=1)
     except redis.exceptions.ResponseError as error:
         mend = f"Let the user in {name} write: docs/operating.md lists what it needs."
         return Finding(part, ok=False, detail=f"refuses ({str(error)[:80]})", mend=mend)

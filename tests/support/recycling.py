@@ -28,6 +28,7 @@ where datname = current_database() and pid <> pg_backend_pid()
 SHAPE = """
 with ours as (select * from pg_class where relnamespace = 'public'::regnamespace)
 select md5(concat_ws('/',
+  (select string_agg(version_num, ',') from alembic_version),
   (select string_agg(concat(oid, relname, relkind, relacl, relowner, reloptions, relrowsecurity),
      ',' order by oid) from ours),
   (select string_agg(concat(attrelid, attname, atttypid, attnotnull, atthasdef),
