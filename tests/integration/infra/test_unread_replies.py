@@ -77,6 +77,10 @@ async def test_the_store_gives_everyone_its_own_reply(store: Store) -> None:
         await store.ask(lambda redis, name=name, value=value: redis.set(name, value, ex=60))  # type: ignore[misc]
 
     async def get(name: str) -> Any:
-        return await store.ask(lambda redis: redis.get(name))
+        while True:
+            try:
+                return await store.ask(lambda redis: redis.get(name))
+            except ConnectionError:  # it took too long on a busy machine
+                await asyncio.sleep(0.01)
 
     assert await storm(get, names) > ASKERS
