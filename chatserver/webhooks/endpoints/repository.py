@@ -59,7 +59,9 @@ where e.client_id = :client and e.deleted_at is null order by e.id limit 500
 # What is needed to send some deliveries, for many at once.
 _SENDABLE: Final = """
 select p.place, v.seq, v.id, v.type, v.room_id, v.room_seq, v.actor_type, v.actor_id, v.data,
-  v.hops, v.created_at, e.id as endpoint_id, e.url, e.deleted_at is not null as is_deleted
+  v.hops, v.created_at, e.id as endpoint_id, e.url, e.deleted_at is not null as is_deleted,
+  array(select s.id from webhook_secret s where s.endpoint_id = e.id
+    and (s.expires_at is null or s.expires_at > clock_timestamp())) as secret_ids
 from unnest($1::uuid[], $2::bigint[], $3::uuid[]) with ordinality
   as p(client_id, seq, endpoint_id, place)
 join webhook_event v on v.client_id = p.client_id and v.seq = p.seq
@@ -80,6 +82,7 @@ class Sendable:
     endpoint_id: UUID
     url: str
     is_deleted: bool
+    secret_ids: frozenset[UUID]
 
 
 class EndpointRepository:
@@ -280,6 +283,7 @@ class Outgoing:
                 endpoint_id=row["endpoint_id"],
                 url=row["url"],
                 is_deleted=row["is_deleted"],
+                secret_ids=frozenset(row["secret_ids"]),
             )
         return found
 

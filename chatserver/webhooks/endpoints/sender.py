@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -27,8 +27,8 @@ from chatserver.webhooks.endpoints.repository import Outgoing, Sendable
 log = structlog.get_logger()
 
 EXCERPT: Final = 4096
-# Secrets are read again this often: one that was ended signs for so long at most.
-SECRETS_TTL_S: Final = 2.0
+# Opened secrets are forgotten after a while.
+SECRETS_TTL_S: Final = 60.0
 _CONFIGURATION: Final = frozenset({401, 403, 404, 405, 422})
 _THROTTLED: Final = frozenset({429, 503})
 
@@ -91,7 +91,9 @@ class WebhookSender:
         self._client = client
         self._box = box
         self._clock = clock
-        self._keys: Expiring[UUID, tuple[bytes, ...]] = Expiring(
+        # Which secrets live is read with every delivery: one that was replaced a moment ago must
+        # not sign alone. To open them again and again would be dear.
+        self._keys: Expiring[tuple[UUID, frozenset[UUID]], tuple[bytes, ...]] = Expiring(
             size=10_000, ttl_s=SECRETS_TTL_S, clock=time.monotonic
         )
 
@@ -108,7 +110,9 @@ class WebhookSender:
             event_id: (fact, orjson.dumps(fact))
             for event_id, fact in zip(events, facts, strict=True)
         }
-        keys = await self._keys_of({it.endpoint_id for it in found if it is not None})
+        keys = await self._keys_of(
+            {it.endpoint_id: it.secret_ids for it in found if it is not None}
+        )
         return [_prepared(it, written, keys) for it in found]
 
     async def send(self, claim: Claim, prepared: Prepared | None) -> Sent:
@@ -164,9 +168,13 @@ class WebhookSender:
         bound_to = place(claim.client_id, claim.id, claim.generation, claim.tries)
         return self._box.seal(reply.body[:EXCERPT], bound_to=bound_to)
 
-    async def _keys_of(self, endpoint_ids: set[UUID]) -> dict[UUID, tuple[bytes, ...]]:
-        known = {each: keys for each in endpoint_ids if (keys := self._keys.get(each)) is not None}
-        missing = endpoint_ids - known.keys()
+    async def _keys_of(
+        self, secrets: Mapping[UUID, frozenset[UUID]]
+    ) -> dict[UUID, tuple[bytes, ...]]:
+        known = {
+            each: keys for each, ids in secrets.items() if (keys := self._keys.get((each, ids)))
+        }
+        missing = secrets.keys() - known.keys()
         if not missing:
             return known
         opened: dict[UUID, list[bytes]] = {each: [] for each in missing}
@@ -180,7 +188,7 @@ class WebhookSender:
             opened[endpoint_id].append(standard_webhooks.key_of(secret))
         for endpoint_id, found in opened.items():
             known[endpoint_id] = tuple(found)
-            self._keys.put(endpoint_id, tuple(found))
+            self._keys.put((endpoint_id, secrets[endpoint_id]), tuple(found))
         return known
 
 

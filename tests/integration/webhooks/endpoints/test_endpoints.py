@@ -180,19 +180,22 @@ async def test_what_the_log_no_longer_holds_is_sent_without_what_it_said(
 async def test_secrets_overlap_and_then_the_old_one_ends(post: Post, master: Principal) -> None:
     endpoint = await post.endpoint(master)
     room = await post.talk.room(await post.talk.user(master, "ann"))
-    async with post.hooks.open_endpoints() as endpoints:
-        rotated = await endpoints.rotate(master, RotateSecret(id=endpoint.id, overlap_s=600))
-    assert rotated.secret != endpoint.secret
-    assert rotated.previous_expires_at is not None
     async with post.at_work():
+        await post.talk.send(master, room.id, "old")
+        (old,) = await post.receiver.until("/hook", 1)
+        old.verify(endpoint.secret)
+        async with post.hooks.open_endpoints() as endpoints:
+            rotated = await endpoints.rotate(master, RotateSecret(id=endpoint.id, overlap_s=600))
+        assert rotated.secret != endpoint.secret
+        assert rotated.previous_expires_at is not None
+        # From the very next request on, whatever the sender remembers.
         await post.talk.send(master, room.id, "both")
-        (both,) = await post.receiver.until("/hook", 1)
+        _, both = await post.receiver.until("/hook", 2)
         both.verify(endpoint.secret)
         both.verify(rotated.secret)
         await post.advance(601)
-        post.hooks.sender._keys.drop(lambda _: True)
         await post.talk.send(master, room.id, "new")
-        _, new = await post.receiver.until("/hook", 2)
+        _, _, new = await post.receiver.until("/hook", 3)
     new.verify(rotated.secret)
     with pytest.raises(WebhookVerificationError):
         new.verify(endpoint.secret)

@@ -2,8 +2,8 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
-from typing import Any
+from collections.abc import AsyncIterator, Mapping
+from uuid import UUID
 
 import pytest
 from aiohttp import web
@@ -61,12 +61,12 @@ async def copies(post: Post, who: Principal, path: str, count: int) -> None:
         ids,
     )
     # A sealed secret opens only in its own place: all of these sign with the first one's key.
-    keys = await post.hooks.sender._keys_of({first.id})
     real = post.hooks.sender._keys_of
+    keys = await real({first.id: frozenset()})
 
-    async def the_same(endpoint_ids: set[Any]) -> dict[Any, Any]:
-        known = endpoint_ids - set(ids)
-        return {**await real(known), **dict.fromkeys(endpoint_ids & set(ids), keys[first.id])}
+    async def the_same(secrets: Mapping[UUID, frozenset[UUID]]) -> dict[UUID, tuple[bytes, ...]]:
+        known = {each: of for each, of in secrets.items() if each not in ids}
+        return {**await real(known), **dict.fromkeys(secrets.keys() & set(ids), keys[first.id])}
 
     post.hooks.sender._keys_of = the_same  # type: ignore[method-assign]
 
