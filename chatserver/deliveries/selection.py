@@ -56,7 +56,11 @@ _DAY: Final = """
   at time zone 'UTC')::date
 """.replace("::", "\\:\\:")
 # A provider or an endpoint; what goes to any address of its own has none.
-_PROVIDER: Final = "case when d.channel in ('socket', 'forward') then null else d.target_id end"
+# What could go nowhere has a target that is nobody.
+_PROVIDER: Final = (
+    "case when d.channel not in ('socket', 'forward')"
+    " then nullif(d.target_id, '00000000-0000-0000-0000-000000000000') end"
+)
 _STATES: Final = text(f"""
 select {_DAY} as day, d.channel, {_PROVIDER} as provider_id, d.state, count(*) as n
 from delivery d where {_WHERE} group by 1, 2, 3, 4
