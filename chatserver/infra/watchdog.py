@@ -43,12 +43,14 @@ class LoopWatch:
         self._slowest_s = 0.0
         self._cpu_s = 0.0
         self._thread_late_s = 0.0
+        self._asleep_at = 0.0
         self.blocked = 0
         self.blocked_for_s = 0.0
 
     def start(self) -> None:
         self._loop_thread = threading.get_ident()
         self._beat_at, self._cpu_s = time.monotonic(), time.process_time()
+        self._asleep_at = self._beat_at
         self._next()
         self._thread = threading.Thread(target=self._watch, name="loop watchdog", daemon=True)
         self._thread.start()
@@ -70,9 +72,11 @@ class LoopWatch:
     def _beat(self) -> None:
         now, cpu_s = time.monotonic(), time.process_time()
         late_s = max(0.0, now - self._beat_at - self._look_s)
+        # The thread may be the later one of the two to wake up.
+        thread_late_s = max(self._thread_late_s, now - self._asleep_at - self._look_s)
         # Nothing of this process ran: it was stopped, or the machine had no time for it. Whatever
         # holds the interpreter keeps the thread waiting, too, but takes time of the processor.
-        was_held_up = self._thread_late_s * 2 >= late_s > (cpu_s - self._cpu_s) * 4
+        was_held_up = thread_late_s * 2 >= late_s > (cpu_s - self._cpu_s) * 4
         self._slowest_s = max(self._slowest_s, late_s)
         if late_s >= self._blocked_s and not was_held_up:
             self.blocked += 1
@@ -83,10 +87,9 @@ class LoopWatch:
 
     def _watch(self) -> None:
         seen_at = 0.0  # the pulse whose absence was told of
-        asleep_at = time.monotonic()
         while not self._ending.wait(self._look_s):
-            late_s = time.monotonic() - asleep_at - self._look_s
-            asleep_at = time.monotonic()
+            late_s = time.monotonic() - self._asleep_at - self._look_s
+            self._asleep_at = time.monotonic()
             self._thread_late_s = max(self._thread_late_s, late_s)
             if late_s >= self._blocked_s / 2:
                 continue  # this thread was held up itself: the loop gets its turn first

@@ -195,9 +195,15 @@ async def test_the_trace_says_how_far_a_message_came(js: JavaScript, scene: Scen
     lost = await alice.say(room2, "nobody tells carol")
     hook = {"url": "https://8.8.8.8/hook", "events": ["message.*"], "room_ids": [room]}
     (await scene.api.post("/webhooks/endpoints", hook)).ok()
-    own = await alice.call(CHAT, "message.trace", {"message_id": lost["id"]})
-    statuses = {each["user_id"]: each["status"] for each in own["unread_by"]}
-    assert statuses == {"bob": "online", "carol": "offline"}
+    own: dict[str, Any] = {}
+
+    async def says_who_is_there() -> bool:
+        own.update(await alice.call(CHAT, "message.trace", {"message_id": lost["id"]}))
+        statuses = {each["user_id"]: each["status"] for each in own["unread_by"]}
+        return statuses == {"bob": "online", "carol": "offline"}
+
+    # Nodes tell each other once a second who has come.
+    await eventually(says_who_is_there, why="the trace says who is there")
     assert "webhooks" not in own
     whole = (await scene.api.get(f"/messages/{lost['id']}/trace")).ok()
     assert [each["state"] for each in whole["webhooks"]] == ["not_wanted"]
