@@ -7,6 +7,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from chatserver.deliveries.events import FailedData, LostOut, failed
+from chatserver.deliveries.selection import PROVIDER
 from chatserver.infra.unit_of_work import Recorder
 
 EVERY_S: Final = 600.0
@@ -25,14 +26,14 @@ select upto, clock_timestamp() - make_interval(secs => :lag) as until,
   extract(epoch from clock_timestamp() - upto) >= :every as is_time
 from delivery_failure_told where client_id = :client for update skip locked
 """)
-_LOST: Final = text("""
-select channel, case when channel in ('socket', 'forward') then null else target_id end as provider,
+_LOST: Final = text(f"""
+select channel, {PROVIDER} as provider,
   state, reason, count(*) as n, (array_agg(id order by settled_at desc))[1:5] as some
-from delivery
+from delivery d
 where client_id = :client and state in ('failed', 'expired', 'bounced') and channel <> 'webhook'
   and settled_at > :since and settled_at <= :until
 group by 1, 2, 3, 4 order by n desc, 1, 2, 3, 4
-""")
+""")  # noqa: S608 - a constant
 _TOLD: Final = text("""
 update delivery_failure_told set upto = :until where client_id = :client
 """)

@@ -181,7 +181,7 @@ def members(row: Any) -> dict[str, Any]:  # noqa: ANN401 - a row
         *(str(row.id), row.channel, row.state, row.reason, row.person),
         None if is_event else str(row.source_id),
         str(row.source_id) if is_event else None,
-        None if row.channel in ("socket", "forward") else str(row.target_id),
+        None if row.provider_id is None else str(row.provider_id),
         *(row.generation, row.tries, rfc3339(row.created_at), rfc3339(row.expires_at)),
         None if row.settled_at is None else rfc3339(row.settled_at),
     )

@@ -9,6 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from chatserver.deliveries.schemas import DeliveryFilter
+from chatserver.kernel.principal import NOBODY
 
 # Ids hold their time: a client's deliveries of some days are a range of one index.
 _WHERE: Final = """
@@ -22,13 +23,24 @@ _COLUMNS: Final = """
 d.id, d.channel, d.target_id, d.source_id, d.source_seq, d.state, d.reason, d.generation, d.tries,
   d.next_at, d.expires_at, d.created_at, d.settled_at, d.replayed_by
 """
+
+
+def provider_of(target: str) -> str:
+    """Write in SQL which provider or endpoint a target of a delivery `d` is.
+
+    What goes to any address of its own has none, nor what could go nowhere: its target is nobody.
+    """
+    return f"case when d.channel not in ('socket', 'forward') then nullif({target}, '{NOBODY}') end"
+
+
+PROVIDER: Final = provider_of("d.target_id")
 _PAGE: Final = text(f"""
 select {_COLUMNS} from delivery d where {_WHERE}
   and (cast(:states as text[]) is null or d.state = any (:states))
 order by d.id desc limit :limit
 """)  # noqa: S608 - constants of this file
 _FORWARD: Final = text(f"""
-select {_COLUMNS}, nd.person from delivery d
+select {_COLUMNS}, {PROVIDER} as provider_id, nd.person from delivery d
 left join notification_delivery nd on nd.delivery_id = d.id
 where {_WHERE} and (cast(:states as text[]) is null or d.state = any (:states))
   and d.id > :after order by d.id limit :limit
@@ -55,19 +67,13 @@ _DAY: Final = """
 (to_timestamp(('x' || left(replace(d.id::text, '-', ''), 12))::bit(48)::bigint / 1000.0)
   at time zone 'UTC')::date
 """.replace("::", "\\:\\:")
-# A provider or an endpoint; what goes to any address of its own has none.
-# What could go nowhere has a target that is nobody.
-_PROVIDER: Final = (
-    "case when d.channel not in ('socket', 'forward')"
-    " then nullif(d.target_id, '00000000-0000-0000-0000-000000000000') end"
-)
 _STATES: Final = text(f"""
-select {_DAY} as day, d.channel, {_PROVIDER} as provider_id, d.state, count(*) as n
+select {_DAY} as day, d.channel, {PROVIDER} as provider_id, d.state, count(*) as n
 from delivery d where {_WHERE} group by 1, 2, 3, 4
 """)  # noqa: S608
 # From when it was to go out until it was settled; what waited as a fallback says nothing of speed.
 _TAKEN: Final = text(f"""
-select {_DAY} as day, d.channel, {_PROVIDER} as provider_id, count(*) as n,
+select {_DAY} as day, d.channel, {PROVIDER} as provider_id, count(*) as n,
   percentile_cont(array[0.5, 0.95, 0.99]) within group (order by extract(epoch from
     d.settled_at - greatest(d.created_at, coalesce(n.scheduled_at, d.created_at))) * 1000) as ms
 from delivery d left join notification n on n.id = d.source_id and n.client_id = d.client_id
@@ -77,8 +83,7 @@ where {_WHERE} and d.state in ('accepted', 'delivered') and d.generation = 1 and
 group by 1, 2, 3
 """)  # noqa: S608
 _TRIES: Final = text(f"""
-select {_DAY} as day, d.channel, case when d.channel in ('socket', 'forward') then null
-    else a.target_id end as provider_id,
+select {_DAY} as day, d.channel, {provider_of("a.target_id")} as provider_id,
   count(*) as n, count(*) filter (where a.outcome = 'accepted') as taken,
   percentile_cont(array[0.5, 0.95, 0.99]) within group (order by a.latency_ms) as ms
 from delivery d join delivery_attempt a on a.delivery_id = d.id
