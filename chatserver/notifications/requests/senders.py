@@ -84,6 +84,32 @@ def skipped(prepared: Prepared | None) -> Sent | None:
     return None
 
 
+class ProviderReader(Reader):
+    """Reads claims that go through the provider that is the delivery's target just now."""
+
+    def __init__(
+        self,
+        lookup: Lookup,
+        box: SecretBox,
+        *,
+        config_place: Any,  # noqa: ANN401 - a function of two ids
+    ) -> None:
+        super().__init__(lookup, box)
+        self._config_place = config_place
+
+    def _config(self, claim: Claim, row: Any) -> dict[str, Any]:  # noqa: ANN401
+        """Open the provider's settings.
+
+        Raises:
+            UnreadableSecretError: they were sealed with a key that is gone.
+        """
+        place = self._config_place(claim.client_id, row["provider_id"])
+        config: dict[str, Any] = orjson.loads(
+            self._box.open(row["provider_config"], bound_to=place)
+        )
+        return config
+
+
 class MailSenders(Protocol):
     """Who hands mails over, for each kind of provider."""
 
@@ -106,8 +132,8 @@ class Bounces(Protocol):
         ...
 
 
-class EmailSender(Reader):
-    """Sends mails through the provider that is the delivery's target just now."""
+class EmailSender(ProviderReader):
+    """Sends mails."""
 
     def __init__(
         self,
@@ -119,10 +145,8 @@ class EmailSender(Reader):
         bounced: Bounces,
         unsubscribe_url: Any,  # noqa: ANN401 - a function, or None
     ) -> None:
-        super().__init__(lookup, box)
-        self._sealed = box
+        super().__init__(lookup, box, config_place=config_place)
         self._mailers = mailers
-        self._config_place = config_place
         self._bounced = bounced
         self._unsubscribe_url = unsubscribe_url
 
@@ -135,12 +159,7 @@ class EmailSender(Reader):
         if row["provider_config"] is None:
             return Sent(outcome="configuration", error="provider_gone")
         try:
-            config: dict[str, Any] = orjson.loads(
-                self._sealed.open(
-                    row["provider_config"],
-                    bound_to=self._config_place(claim.client_id, row["provider_id"]),
-                )
-            )
+            config = self._config(claim, row)
             mail = self._mail(claim, prepared, config)
             message = compose(mail)
         except UnreadableSecretError:
@@ -157,7 +176,9 @@ class EmailSender(Reader):
         latency_ms = int((time.monotonic() - began) * 1000)
         if outcome.kind == "recipient":
             await self._bounced(claim.client_id, prepared.address)
-        return _sent(outcome, latency_ms, is_bulk=row["priority"] == PRIORITIES["bulk"])
+        # Nobody is told twice of an offer.
+        may_repeat = row["priority"] != PRIORITIES["bulk"]
+        return handed_over(outcome, latency_ms, may_repeat=may_repeat)
 
     def _mail(self, claim: Claim, prepared: Prepared, config: dict[str, Any]) -> Mail:
         sender = config["from"]
@@ -182,7 +203,8 @@ class EmailSender(Reader):
         )
 
 
-def _sent(outcome: Outcome, latency_ms: int, *, is_bulk: bool) -> Sent:
+def handed_over(outcome: Outcome, latency_ms: int, *, may_repeat: bool) -> Sent:
+    """Say what a provider's answer means; `may_repeat`: also what it may have taken already."""
     names = {
         "accepted": "accepted",
         "retryable": "retryable",
@@ -190,8 +212,7 @@ def _sent(outcome: Outcome, latency_ms: int, *, is_bulk: bool) -> Sent:
         "configuration": "configuration",
         "content": "rejected",
         "recipient": "bounced",
-        # Nobody is told twice of an offer.
-        "ambiguous": "rejected" if is_bulk else "unknown",
+        "ambiguous": "unknown" if may_repeat else "rejected",
     }
     error = None
     if outcome.kind == "ambiguous":

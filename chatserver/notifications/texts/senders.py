@@ -6,25 +6,18 @@ settings in `providers/schemas.py`. Until there is one, deliveries end as `no_pr
 
 import time
 from collections.abc import Mapping
-from typing import Any, Final, Protocol
-
-import orjson
+from typing import Any, Protocol
 
 from chatserver.deliveries.models import Claim, Sent
-from chatserver.infra.mail import Kind, Outcome
+from chatserver.infra.mail import Outcome
 from chatserver.infra.secrets import SecretBox, UnreadableSecretError
-from chatserver.notifications.requests.senders import Lookup, Prepared, Reader, skipped
-
-# A text costs, and nobody can tell a repeat from a second one: what may have been taken is over.
-_OUTCOMES: Final[Mapping[Kind, str]] = {
-    "accepted": "accepted",
-    "retryable": "retryable",
-    "throttled": "throttled",
-    "configuration": "configuration",
-    "content": "rejected",
-    "recipient": "bounced",
-    "ambiguous": "rejected",
-}
+from chatserver.notifications.requests.senders import (
+    Lookup,
+    Prepared,
+    ProviderReader,
+    handed_over,
+    skipped,
+)
 
 
 class TextProvider(Protocol):
@@ -37,8 +30,8 @@ class TextProvider(Protocol):
         ...
 
 
-class TextSender(Reader):
-    """Sends texts through the provider that is the delivery's target just now."""
+class TextSender(ProviderReader):
+    """Sends texts."""
 
     def __init__(
         self,
@@ -48,10 +41,8 @@ class TextSender(Reader):
         providers: Mapping[str, TextProvider],
         config_place: Any,  # noqa: ANN401 - a function of two ids
     ) -> None:
-        super().__init__(lookup, box)
-        self._sealed = box
+        super().__init__(lookup, box, config_place=config_place)
         self._providers = providers
-        self._config_place = config_place
 
     async def send(self, claim: Claim, prepared: Prepared | None) -> Sent:
         """Send it once. Never raises but for cancellation: what goes wrong is an outcome."""
@@ -62,27 +53,14 @@ class TextSender(Reader):
         provider = self._providers.get(row["provider_kind"])
         if provider is None or row["provider_config"] is None:
             return Sent(outcome="configuration", error="provider_gone")
-        place = self._config_place(claim.client_id, row["provider_id"])
         try:
-            config: dict[str, Any] = orjson.loads(
-                self._sealed.open(row["provider_config"], bound_to=place)
-            )
+            config = self._config(claim, row)
         except UnreadableSecretError:
             return Sent(outcome="configuration", error="credentials_unreadable")
         began = time.monotonic()
         outcome = await provider.send(
             config, prepared.address, prepared.content["text"], delivery_id=str(claim.id)
         )
-        error = None
-        if outcome.kind == "ambiguous":
-            error = "unknown_outcome"
-        elif outcome.kind != "accepted":
-            error = f"{outcome.phase}_{outcome.enhanced or outcome.code or outcome.kind}"
-        return Sent(
-            outcome=_OUTCOMES[outcome.kind],
-            error=error,
-            status=outcome.code,
-            retry_after_s=outcome.retry_after_s,
-            latency_ms=int((time.monotonic() - began) * 1000),
-            peer=outcome.peer,
-        )
+        latency_ms = int((time.monotonic() - began) * 1000)
+        # A text costs, and nobody can tell a repeat from a second one.
+        return handed_over(outcome, latency_ms, may_repeat=False)
