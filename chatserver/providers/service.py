@@ -1,6 +1,5 @@
 """What one can do with providers: set them up, check them, change and remove them."""
 
-from collections.abc import Sequence
 from typing import Any, Final, Protocol
 from uuid import UUID
 
@@ -13,7 +12,8 @@ from chatserver.infra.mail import Outcome
 from chatserver.infra.secrets import SecretBox
 from chatserver.infra.unit_of_work import Recorder
 from chatserver.kernel.clock import Clock, rfc3339
-from chatserver.kernel.errors import Issue, PayloadInvalidError
+from chatserver.kernel.errors import PayloadInvalidError
+from chatserver.kernel.findings import issues_of, sentence
 from chatserver.kernel.ids import uuid7
 from chatserver.kernel.opening import Open
 from chatserver.kernel.paging import Page
@@ -251,21 +251,10 @@ def _checked(channel: str, kind: str, config: dict[str, Any]) -> dict[str, Any]:
     try:
         made = adapter.validate_python(config)
     except ValidationError as error:
-        raise _invalid(error) from None
+        issues = issues_of(error, "config")
+        raise PayloadInvalidError(sentence(issues[0]), issues=issues) from None
     checked: dict[str, Any] = made.model_dump(by_alias=True)
     return checked
-
-
-def _invalid(error: ValidationError) -> PayloadInvalidError:
-    # Without the input: it may be a password.
-    issues: Sequence[Issue] = [
-        {
-            "field": ".".join(["config", *(str(part) for part in found["loc"])]),
-            "issue": found["msg"].removeprefix("Value error, "),
-        }
-        for found in error.errors(include_url=False, include_input=False, include_context=False)
-    ]
-    return PayloadInvalidError(f"{issues[0]['field']}: {issues[0]['issue']}", issues=tuple(issues))
 
 
 def _out(provider: Provider, target: Target) -> ProviderOut:

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from chatserver.infra.staging import Line
 from chatserver.kernel import content
 from chatserver.kernel.errors import PayloadInvalidError
+from chatserver.kernel.findings import issues_of, sentence
 from chatserver.kernel.wire import EXTERNAL_ID
 from chatserver.transfer.errors import LineInvalidError
 from chatserver.transfer.schemas import (
@@ -53,9 +54,7 @@ def parsed(number: int, raw: bytes) -> AnyLine | None:
     try:
         line = model.model_validate(value)
     except ValidationError as error:
-        found = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        field = ".".join(map(str, found["loc"]))
-        raise LineInvalidError.at(number, f"{field}: {found['msg']}") from None
+        raise LineInvalidError.at(number, sentence(issues_of(error)[0])) from None
     if isinstance(line, MessageLine) and line.sender == "user" and not is_name(line.sender_id):
         raise LineInvalidError.at(number, "sender_id: is no name of a user")
     return line

@@ -11,11 +11,11 @@ from pydantic import BaseModel, ValidationError
 from chatserver.kernel import content
 from chatserver.kernel.errors import (
     DomainError,
-    Issue,
     PayloadInvalidError,
     ScopeMissingError,
     UnavailableError,
 )
+from chatserver.kernel.findings import issues_of
 from chatserver.kernel.principal import Caller, Principal, Scope
 from chatserver.kernel.wire import Answer, Request
 
@@ -233,17 +233,8 @@ def parse(model: type[Request], payload: Any, *, as_text: bool = False) -> Reque
 
 def invalid(error: ValidationError) -> PayloadInvalidError:
     """Translate pydantic's findings; at most 20, without the input."""
-    issues: tuple[Issue, ...] = tuple(
-        {
-            "field": ".".join(str(part) for part in found["loc"])[:200] or "$",
-            "issue": found["msg"].removeprefix("Value error, "),
-        }
-        for found in error.errors(include_url=False, include_input=False, include_context=False)[
-            :20
-        ]
-    )
-    first = issues[0]
-    return PayloadInvalidError(f"{first['field']}: {first['issue']}", issues=issues)
+    issues = issues_of(error, most=20)
+    return PayloadInvalidError(f"{issues[0]['field']}: {issues[0]['issue']}", issues=issues)
 
 
 _CREDENTIALS: Final = {

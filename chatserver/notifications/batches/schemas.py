@@ -5,6 +5,7 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 import orjson
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 
+from chatserver.kernel.findings import issues_of, sentence
 from chatserver.kernel.paging import PageRequest
 from chatserver.kernel.wire import Answer, Id, Request, Timestamp, UploadRequest, shows
 from chatserver.notifications.requests.schemas import SendNotification
@@ -30,10 +31,7 @@ def _sendable(given: dict[str, Any]) -> dict[str, Any]:
     try:
         SendNotification.model_validate({**given, "recipients": SOMEBODY})
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        msg = f"{where}: {first['msg']}" if where else first["msg"]
-        raise ValueError(msg) from error
+        raise ValueError(sentence(issues_of(error)[0])) from error
     return given
 
 

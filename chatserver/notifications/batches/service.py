@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from chatserver.infra.secrets import SecretBox
 from chatserver.infra.unit_of_work import Recorder
 from chatserver.kernel.errors import Issue, PayloadInvalidError
+from chatserver.kernel.findings import issues_of, sentence
 from chatserver.kernel.ids import uuid7
 from chatserver.kernel.paging import Page
 from chatserver.kernel.principal import Caller, Principal
@@ -208,7 +209,7 @@ def read_lines(files: Sequence[UploadedFile], text: str | None) -> list[dict[str
         try:
             recipient = Recipient.model_validate(orjson.loads(line))
         except (ValidationError, orjson.JSONDecodeError) as error:
-            wrong.append({"field": f"file.{number}", "issue": _issue(error)})
+            wrong.append({"field": f"file.{number}", "issue": _wrong(error)})
             if len(wrong) == NAMED:
                 break
             continue
@@ -220,12 +221,9 @@ def read_lines(files: Sequence[UploadedFile], text: str | None) -> list[dict[str
     return found
 
 
-def _issue(error: ValidationError | orjson.JSONDecodeError) -> str:
+def _wrong(error: ValidationError | orjson.JSONDecodeError) -> str:
     if isinstance(error, ValidationError):
-        first = error.errors(include_url=False, include_context=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        text = first["msg"].removeprefix("Value error, ")
-        return f"{where}: {text}" if where else text
+        return sentence(issues_of(error)[0])
     return "is not JSON"
 
 
