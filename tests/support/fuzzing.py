@@ -82,7 +82,6 @@ class Fuzzer:
         @hypothesis.settings(
             max_examples=times,
             database=None,
-            deadline=None,
             phases=[Phase.generate],
             suppress_health_check=list(HealthCheck),
         )

@@ -94,7 +94,6 @@ def test_the_promises_hold_on_postgresql(database: Address) -> None:
         settings=settings(
             max_examples=max(1, STEPS // (LIFE * 2)),
             stateful_step_count=LIFE,
-            deadline=None,
             suppress_health_check=list(HealthCheck),
         ),
     )

@@ -113,9 +113,7 @@ class TestProperty:
     @given(
         steps=STEPS, rate=st.sampled_from([0.5, 3.0, 20.0]), burst=st.sampled_from([1, 7, 20, 64])
     )
-    @settings(
-        max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-    )
+    @settings(max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture])
     def test_no_window_sees_more_than_burst_and_rate_whatever_redis_does(
         self, url: str, steps: list[tuple[str, float]], rate: float, burst: int
     ) -> None:
@@ -152,9 +150,7 @@ class TestProperty:
             max_size=40,
         )
     )
-    @settings(
-        max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-    )
+    @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
     def test_three_nodes_together_stay_within_the_bucket_and_an_eighth_on_trust(
         self, url: str, steps: list[tuple[int, int, float]]
     ) -> None:
@@ -190,9 +186,7 @@ class TestProperty:
             max_size=40,
         )
     )
-    @settings(
-        max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-    )
+    @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
     def test_in_any_outage_three_nodes_overrun_by_half_a_burst_and_half_the_rate_at_most(
         self, url: str, steps: list[tuple[int, str, int, float]]
     ) -> None:

@@ -28,7 +28,5 @@ class InMemory(KeyLifeMachine):
 def test_no_honest_client_is_locked_out_and_no_thief_goes_unnoticed() -> None:
     run_state_machine_as_test(
         InMemory,
-        settings=settings(
-            max_examples=max(1, STEPS // USUAL), stateful_step_count=LIFE, deadline=None
-        ),
+        settings=settings(max_examples=max(1, STEPS // USUAL), stateful_step_count=LIFE),
     )

@@ -127,7 +127,7 @@ class Run:
         assert self.writer.stored == sum(len(room) for room in log.values())
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(STEPS, min_size=5, max_size=80))
 def test_every_write_gets_one_true_answer_whatever_happens(steps: list[tuple[Any, ...]]) -> None:
     async def run() -> None:

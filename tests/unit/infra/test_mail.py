@@ -103,7 +103,7 @@ def test_no_text_adds_a_header_or_a_recipient(subject: str, name: str, text: str
 NAMES = st.one_of(st.text(max_size=80), st.text(" abc.,<>@=?\"\\'()é", max_size=120))
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(NAMES, NAMES, st.text(max_size=300), st.one_of(st.none(), st.text(max_size=300)))
 def test_it_says_the_same_as_the_library_would(
     subject: str, name: str, text: str, html: str | None

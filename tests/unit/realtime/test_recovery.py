@@ -52,7 +52,7 @@ def arrivals(facts: list[tuple[Committed, str]]) -> list[Committed]:
     return [fact for _, fact in sorted(order, key=lambda pair: pair[0])]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(steps=STEPS, patience=st.lists(st.booleans(), max_size=60))
 def test_every_socket_sees_exactly_its_part_of_the_room_in_order(
     steps: list[tuple[str, str, str]], patience: list[bool]
@@ -77,7 +77,7 @@ def test_every_socket_sees_exactly_its_part_of_the_room_in_order(
     asyncio.run(run())
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(steps=STEPS)
 def test_a_node_without_the_room_ends_with_the_right_rooms_and_nothing_twice(
     steps: list[tuple[str, str, str]],
@@ -107,7 +107,7 @@ def test_a_node_without_the_room_ends_with_the_right_rooms_and_nothing_twice(
     asyncio.run(run())
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     steps=STEPS,
     connects=st.lists(st.tuples(st.integers(0, 40), st.sampled_from("abcd")), max_size=8),
