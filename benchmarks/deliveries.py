@@ -27,7 +27,7 @@ from typing import Any
 import uvloop
 
 from benchmarks.webhooks import Sink as WebhookSink
-from benchmarks.webhooks import endpoint, say
+from benchmarks.webhooks import endpoint, say, unhindered
 from chatserver.infra.web_push import VapidKey, text_of
 from chatserver.kernel.principal import Principal
 from chatserver.notifications.devices.schemas import DevicePut
@@ -301,15 +301,7 @@ WORKS = {"webhook": webhook, "email": email, "push": push, "slow": slow}
 async def main(database: Database, work: str, options: argparse.Namespace) -> None:
     # Of CPU, not of time: others run here, too.
     profile = cProfile.Profile(time.process_time) if options.profile else None
-    talk = Talk(
-        database,
-        allow_private_addresses=True,
-        webhooks={
-            "connections_per_host": 0,
-            "endpoints_per_host": 10_000,
-            "endpoints_per_client": 10_000,
-        },
-    )
+    talk = unhindered(database)
     await talk.start()
     try:
         await WORKS[work](talk, options.count, profile)

@@ -76,17 +76,22 @@ async def sinking() -> AsyncIterator[str]:
         process.terminate()
 
 
+def unhindered(database: Database) -> Talk:
+    """Services that let one client have any number of endpoints on this machine."""
+    return Talk(
+        database,
+        allow_private_addresses=True,
+        webhooks={
+            "connections_per_host": 0,
+            "endpoints_per_host": 10_000,
+            "endpoints_per_client": 10_000,
+        },
+    )
+
+
 async def main(database: Database, options: argparse.Namespace) -> None:
     async with sinking() as url:
-        talk = Talk(
-            database,
-            allow_private_addresses=True,
-            webhooks={
-                "connections_per_host": 0,
-                "endpoints_per_host": 10_000,
-                "endpoints_per_client": 10_000,
-            },
-        )
+        talk = unhindered(database)
         await talk.start()
         try:
             await measure(talk, url, options)

@@ -3,7 +3,7 @@
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 from uuid import UUID
@@ -22,6 +22,9 @@ from chatserver.kernel.ids import uuid7
 from chatserver.kernel.principal import ALL_SCOPES, Caller, Principal
 from tests.support.servers import Database, Servers, run, run_sql
 from tests.support.talk import Talk, settings_of
+from tests.support.talking import talk
+
+__all__ = ["talk"]
 
 FILLED = 5_000
 # What a sender may wait for: less than the time after which a send is given up.
@@ -61,14 +64,6 @@ insert into room_event select (jsonb_populate_record(e, jsonb_build_object(
 from room_event e, message m
 where e.room_id = '{room}' and e.seq = {first} and m.room_id = e.room_id and m.seq > {first}
 """
-
-
-@pytest.fixture
-async def talk(database: Database) -> AsyncIterator[Talk]:
-    made = Talk(database)
-    await made.start()
-    yield made
-    await made.stop()
 
 
 def steps_beside(database: Database, directory: Path, source: str) -> Config:

@@ -3,7 +3,6 @@
 import csv
 import io
 from collections import Counter
-from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -24,25 +23,14 @@ from chatserver.deliveries.schemas import (
 from chatserver.kernel.errors import PayloadInvalidError
 from chatserver.kernel.ids import uuid7
 from chatserver.kernel.principal import NOBODY, Principal
-from tests.support.servers import Database
 from tests.support.talk import Talk
+from tests.support.talking import master, talk
+
+__all__ = ["master", "talk"]
 
 STATES = (
     *(["accepted"] * 3), "bounced", "failed", "expired", "queued", "retry_wait", "suppressed",
 )  # fmt: skip
-
-
-@pytest.fixture
-async def talk(database: Database) -> AsyncIterator[Talk]:
-    made = Talk(database)
-    await made.start()
-    yield made
-    await made.stop()
-
-
-@pytest.fixture
-async def master(talk: Talk) -> Principal:
-    return await talk.client(f"acme-{uuid7().hex[-8:]}")
 
 
 async def keep(talk: Talk, who: Principal, states: tuple[str, ...] = STATES) -> UUID:

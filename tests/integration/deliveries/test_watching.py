@@ -1,34 +1,20 @@
 """Whether the ledger balances, and who is told of what was lost."""
 
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 
 import orjson
-import pytest
 
 from chatserver.deliveries.schemas import GetLedger
-from chatserver.kernel.ids import uuid7
 from chatserver.kernel.principal import Principal
 from chatserver.notifications.requests.schemas import SendNotification
 from tests.integration.deliveries.test_many import keep
-from tests.support.servers import Database
 from tests.support.talk import Talk
+from tests.support.talking import master, talk
 from workers.watching import DeliveryWatch
 from workers.webhooks import WebhookJobs, first_id
 
-
-@pytest.fixture
-async def talk(database: Database) -> AsyncIterator[Talk]:
-    made = Talk(database)
-    await made.start()
-    yield made
-    await made.stop()
-
-
-@pytest.fixture
-async def master(talk: Talk) -> Principal:
-    return await talk.client(f"acme-{uuid7().hex[-8:]}")
+__all__ = ["master", "talk"]
 
 
 def watch(talk: Talk) -> DeliveryWatch:
