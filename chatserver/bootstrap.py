@@ -16,6 +16,7 @@ from chatserver.infra import jobs
 from chatserver.infra.job_kinds import RECHECK_ROOMS, REINDEX
 from chatserver.infra.unit_of_work import UnitOfWork
 from chatserver.kernel.principal import Principal
+from chatserver.kernel.tasks import end
 from chatserver.realtime.lanes import pass_on
 from chatserver.realtime.ports import Closing
 from chatserver.rooms.counts import CountNotices
@@ -151,9 +152,7 @@ class Container(Core):
         await self.sources.reception.stop()
         await self.notifications.settler.stop()
         await self.conversation.stop()
-        for task in self._lazily:
-            task.cancel()
-        await asyncio.gather(*self._lazily, return_exceptions=True)
+        await end(*self._lazily)
         await self.counts.stop()
         await self.generation.stop()
         if self.broadcaster is self.publisher:

@@ -15,6 +15,7 @@ from chatserver.infra.database import Database
 from chatserver.infra.job_kinds import SEND_DELIVERIES, SEND_NOTIFICATIONS
 from chatserver.infra.jobs import Doorbell
 from chatserver.kernel.errors import OperatorError
+from chatserver.kernel.tasks import end
 from chatserver.observing import redis_uses, reporting
 from chatserver.reactions import LATER
 from chatserver.settings import Settings, load
@@ -143,9 +144,7 @@ async def worker(settings: Settings, stopping: asyncio.Event) -> None:
             async with observed.serving(look=_nothing, probes=[ClaimProbe(running.claimer)]):
                 await running.run(stopping)
         finally:
-            indexing.cancel()
-            looking.cancel()
-            await asyncio.wait([indexing, looking])
+            await end(indexing, looking)
     finally:
         await container.stop()
 
@@ -170,9 +169,7 @@ async def scheduler(settings: Settings, stopping: asyncio.Event) -> None:
             role.stop()
             await asyncio.wait([serving], timeout=8)
     finally:
-        announcing.cancel()
-        serving.cancel()
-        indexing.cancel()
+        await end(announcing, serving, indexing)
         await doorbell.close()
         await database.close()
 

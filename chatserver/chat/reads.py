@@ -14,6 +14,7 @@ from chatserver.kernel.events import Actor, Committed, encode
 from chatserver.kernel.ids import uuid7
 from chatserver.kernel.opening import Open
 from chatserver.kernel.principal import Principal
+from chatserver.kernel.tasks import end
 from chatserver.rooms.errors import NotARoomMemberError
 from chatserver.rooms.service import RoomService
 
@@ -47,9 +48,7 @@ class ReadNotices:
             self._telling = asyncio.get_running_loop().create_task(self._tell())
 
     async def stop(self) -> None:
-        if self._telling is not None:
-            self._telling.cancel()
-            await asyncio.gather(self._telling, return_exceptions=True)
+        await end(self._telling)
 
     async def _tell(self) -> None:
         try:

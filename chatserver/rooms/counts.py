@@ -8,6 +8,7 @@ from uuid import UUID
 import structlog
 
 from chatserver.kernel.errors import DomainError
+from chatserver.kernel.tasks import end
 
 log = structlog.get_logger()
 
@@ -37,6 +38,4 @@ class CountNotices:
             log.info("count_not_told", room_id=str(room_id), code=error.code)
 
     async def stop(self) -> None:
-        for task in self._waiting.values():
-            task.cancel()
-        await asyncio.gather(*self._waiting.values(), return_exceptions=True)
+        await end(*self._waiting.values())

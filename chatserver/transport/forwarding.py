@@ -28,6 +28,7 @@ from aiohttp import (
 from aiohttp.typedefs import Middleware
 from multidict import CIMultiDict
 
+from chatserver.kernel.tasks import end
 from chatserver.realtime.nodes import NodeRegistry, owner_of
 
 log = structlog.get_logger(__name__)
@@ -141,9 +142,7 @@ class Forwarder:
             pairs = ((ours, theirs), (theirs, ours))
             ways = [asyncio.create_task(_pump(*pair)) for pair in pairs]
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-            for way in ways:
-                way.cancel()
-            await asyncio.gather(*ways, return_exceptions=True)
+            await end(*ways)
             # Whoever ended it did so for a reason: the other side hears the same.
             await theirs.close(code=ours.close_code or 1000)
             await ours.close(code=theirs.close_code or 1000)

@@ -13,6 +13,7 @@ from chatserver.infra.unit_of_work import UnitOfWork
 from chatserver.kernel.clock import utc_now
 from chatserver.kernel.errors import UnavailableError
 from chatserver.kernel.opening import Open
+from chatserver.kernel.tasks import end
 from chatserver.notifications.consent.repository import ConsentRepository
 from chatserver.notifications.consent.service import ConsentService, unsubscribe_token
 from chatserver.notifications.devices.repository import DeviceRepository
@@ -50,9 +51,7 @@ class Settler:
             self._settling = asyncio.get_running_loop().create_task(self._settle())
 
     async def stop(self) -> None:
-        if self._settling is not None:
-            self._settling.cancel()
-            await asyncio.gather(self._settling, return_exceptions=True)
+        await end(self._settling)
 
     async def _settle(self) -> None:
         try:

@@ -9,6 +9,7 @@ import structlog
 
 from chatserver.assistant.generation.store import Checkpoint
 from chatserver.kernel.errors import UnavailableError
+from chatserver.kernel.tasks import end
 
 EVERY_S: Final = 1.0
 
@@ -52,9 +53,7 @@ class Checkpoints:
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await end(self._task)
 
     def hold(self, answer: Held) -> None:
         point = answer.checkpoint()

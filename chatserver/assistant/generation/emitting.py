@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+from chatserver.kernel.tasks import end
+
 PACE_S: Final = 0.03
 # For rooms with many sockets, and while Redis is slow to answer.
 SLOW_PACE_S: Final = 0.1
@@ -39,8 +41,7 @@ class Emitter:
 
     async def stop(self) -> None:
         """End now; what waits is not sent."""
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        await end(self._task)
 
     def _done(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:

@@ -37,6 +37,7 @@ from chatserver.assistant.generation.stream_log import Piece as Delta
 from chatserver.infra.redis_scripts import RedisAwayError
 from chatserver.kernel.errors import UnavailableError
 from chatserver.kernel.events import Committed
+from chatserver.kernel.tasks import end
 
 # Of one row of tries; a run that was given back in good order does not count.
 MOST_ATTEMPTS: Final = 3
@@ -190,9 +191,7 @@ class AnswerRun:
                 raise StopError(self._stopped.result())
             return writing.result()
         finally:
-            for task in (writing, beating):
-                task.cancel()
-            await asyncio.gather(writing, beating, return_exceptions=True)
+            await end(writing, beating)
             await emitter.stop()
 
     async def _beat(self) -> None:

@@ -25,6 +25,7 @@ from chatserver.kernel.clock import Clock
 from chatserver.kernel.errors import UnavailableError
 from chatserver.kernel.ids import uuid7
 from chatserver.kernel.opening import Open
+from chatserver.kernel.tasks import end
 from chatserver.webhooks.sources.arrivals import Arrival, Kept
 from chatserver.webhooks.sources.claims import Incoming, Scheme, Signing
 from chatserver.webhooks.sources.diagnosis import diagnose
@@ -159,9 +160,7 @@ class Reception:
 
     async def stop(self) -> None:
         """Give up explanations that are under way."""
-        for task in self._diagnoses:
-            task.cancel()
-        await asyncio.gather(*self._diagnoses, return_exceptions=True)
+        await end(*self._diagnoses)
 
     async def _keep(self, taker: Taker, incoming: Incoming, verdict: Verdict, hint: str) -> Taken:
         headers = kept_headers(incoming.headers)
