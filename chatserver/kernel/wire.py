@@ -112,7 +112,9 @@ class Written(Answer):
         return made
 
     def as_json(self) -> bytes:
-        return self._json
+        # Not `self._json`, which pydantic looks for in two other places first: 2.3 µs against 0.1.
+        private = self.__pydantic_private__
+        return b"null" if private is None else private["_json"]
 
     if not TYPE_CHECKING:  # or every attribute would be there for whoever checks types
 
