@@ -284,7 +284,7 @@ class Lane:
             self.states[verdict.state] += 1
             try:
                 if verdict.state in _LOST:
-                    await self._notes.lost(claim)
+                    await self._notes.lost(claim, sent)
                 await self._note(claim, sent)
             except UnavailableError:
                 # The next failure says the same.

@@ -48,8 +48,8 @@ class Notes(Protocol):
         """Note that a target that was not well took something."""
         ...
 
-    async def lost(self, claim: Claim) -> None:
-        """Hear that a delivery came to an end without having arrived."""
+    async def lost(self, claim: Claim, sent: Sent) -> None:
+        """Hear that a delivery came to an end without having arrived, and how its last try went."""
         ...
 
     async def pass_on(self) -> bool:

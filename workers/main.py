@@ -14,6 +14,7 @@ from chatserver.infra import logging
 from chatserver.infra.database import Database
 from chatserver.infra.job_kinds import SEND_DELIVERIES, SEND_NOTIFICATIONS
 from chatserver.infra.jobs import Doorbell
+from chatserver.kernel.clock import utc_now
 from chatserver.kernel.errors import OperatorError
 from chatserver.kernel.tasks import end
 from chatserver.observing import redis_uses, reporting
@@ -28,6 +29,7 @@ from workers.deliveries import Lane
 from workers.documents import DocumentJobs
 from workers.figures import SchedulerFigures, WorkFigures
 from workers.files import FileJobs
+from workers.mail_events import MailEventJobs
 from workers.notifications import NotificationLanes
 from workers.observing import ClaimProbe, PartObservation
 from workers.privacy import PrivacyJobs
@@ -89,6 +91,12 @@ async def worker(settings: Settings, stopping: asyncio.Event) -> None:
             *RecordJobs(database=container.database).handlings(),
             *SourceJobs(container.sources.runner).handlings(),
             *BatchJobs(container.sending.open_batches).handlings(),
+            *MailEventJobs(
+                container.sending.open_callbacks,
+                mailgun=container.providers.mailgun,
+                lost=container.sending.lost,
+                clock=utc_now,
+            ).handlings(),
             *DeliveryWatch(container.database, container.webhooks.open_failures).handlings(),
             *WebhookJobs(container.webhooks.open_replays, container.database).handlings(),
         )

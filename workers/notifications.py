@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Final
 
-from chatserver.notifications.requests.policies import EMAIL, SMS, cut_off, cut_short, judge
+from chatserver.notifications.mails.policies import cut_off
+from chatserver.notifications.requests.policies import EMAIL, SMS, cut_short, judge
 from workers.deliveries import Lane, Rules, again
 from workers.delivery_ports import Cut, Notes, Queue, Sender
 

@@ -80,6 +80,12 @@ _AGED: Final = (
         "select ctid from suppression where expires_at < statement_timestamp()"
         " limit :limit for update skip locked))"
     ),
+    # Older ones do not count any more.
+    text(
+        "delete from soft_bounce where ctid = any(array("
+        "select ctid from soft_bounce where at < statement_timestamp() - interval '14 days'"
+        " limit :limit for update skip locked))"
+    ),
     # Contract: ids of inbound webhooks are kept for 90 days.
     text(
         "delete from inbound_event where ctid = any(array("

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from chatserver.infra.job_kinds import (
+    ASK_FOR_EVENTS,
     DEACTIVATE_ROOMS,
     RETAIN,
     SETTLE_DOCUMENTS,
@@ -32,6 +33,7 @@ PERIODIC: Final = (
     Periodic(SWEEP_FILES, every_s=60),
     Periodic(TRIM_DELIVERIES, every_s=3600),
     Periodic(WATCH_DELIVERIES, every_s=60),
+    Periodic(ASK_FOR_EVENTS, every_s=600),
     Periodic(SETTLE_DOCUMENTS, every_s=60),
 )
 

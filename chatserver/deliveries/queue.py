@@ -40,7 +40,7 @@ with given as (
     attempts = d.attempts + g.counts,
     next_at = case when g.state = 'retry_wait'
       then clock_timestamp() + make_interval(secs => g.delay_s) else d.next_at end,
-    settled_at = case when g.state = 'retry_wait' then null else clock_timestamp() end
+    settled_at = case when g.state = 'retry_wait' then null else statement_timestamp() end
   from given g where d.id = g.id and d.fence = g.fence and d.state = 'sending'
   returning d.id, d.client_id, d.target_id, d.generation, d.tries
 ), kept as (
@@ -48,7 +48,7 @@ with given as (
     started_at, latency_ms, outcome, error, status, retry_after_s, peer, url, signed_at, signature,
     body_bytes, body_sha256, response)
   select m.id, m.generation, m.tries, m.client_id, m.target_id, g.trigger,
-    clock_timestamp() - make_interval(secs => coalesce(g.latency_ms, 0) / 1000.0), g.latency_ms,
+    statement_timestamp() - make_interval(secs => coalesce(g.latency_ms, 0) / 1000.0), g.latency_ms,
     g.outcome, g.error, g.status, g.retry_after_s, g.peer, g.url, g.signed_at, g.signature,
     g.body_bytes, g.body_sha256, g.response
   from moved m join given g on g.id = m.id
@@ -63,13 +63,15 @@ from unnest($1::uuid[], $2::bigint[]) as g(id, fence)
 where d.id = g.id and d.fence = g.fence and d.state = 'sending'
 """
 # Whoever held it died or was stopped: nobody knows how far the try came. It counts, so that what
-# kills its worker ends some day. What a person would get twice is repeated once, after a while, and
-# not at all when it is bulk.
+# kills its worker ends some day. What a person would get twice has one more try, after a while: by
+# then whoever sends it may ask what became of it, and sends nothing that must not be repeated.
 _TAKE_BACK: Final = """
 with lost as (
   select id, channel = any ($4::text[]) as may_repeat,
     attempts + 1 >= $2 or channel = any ($5::text[])
-      or (channel = any ($4::text[]) and (attempts > 0 or priority = 2)) as is_over
+      or (channel = any ($4::text[]) and exists (select from delivery_attempt a
+        where a.delivery_id = delivery.id and a.generation = delivery.generation
+          and a.outcome = 'unknown')) as is_over
   from delivery where state = 'sending' and lease_until < clock_timestamp()
   limit $1 for update skip locked
 ), moved as (

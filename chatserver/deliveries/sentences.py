@@ -29,6 +29,7 @@ _ERRORS: Final = {
     "aborted_by_receiver": "it asked not to be sent this again",
     "disabled_by_receiver": "it asked not to be sent anything again",
     "interrupted": "our worker was stopped before the answer came",
+    "reconciled": "the provider was asked, and has it",
     "undeliverable": "we could not make the request",
     "unknown_outcome": "the connection broke after the mail was handed over: it may have arrived",
     "provider_gone": "the provider was deleted",
@@ -39,6 +40,18 @@ _ERRORS: Final = {
     "payload_too_large": "the push service takes no message of this size",
     "push_service_resting": "the push service asked to be left in peace",
 }
+# How far a mail came, by the first word of its error; the rest is a code, or what kind it is of.
+_PHASES: Final = {
+    "resolve": "has a host that can't be found or is not public",
+    "connect": "could not be reached",
+    "tls": "offers no encryption that can be trusted",
+    "auth": "refused the log-in",
+    "sender": "refused the sender",
+    "recipient": "did not take this recipient",
+    "data": "did not take the mail",
+    "answer": "did not take the mail",
+}
+_KINDS: Final = frozenset({"retryable", "throttled", "configuration", "content", "recipient"})
 # Why something was not sent at all, and whose that is.
 _SUPPRESSED: Final = {
     "no_address": ("there is no address for this channel", "caller"),
@@ -46,10 +59,18 @@ _SUPPRESSED: Final = {
     "unsubscribe": ("the address has unsubscribed from this category", "recipient"),
     "complaint": ("its owner has complained of an earlier mail", "recipient"),
     "hard_bounce": ("the address does not exist, as an earlier mail has shown", "recipient"),
+    "soft_bounce": (
+        "the address took none of several mails lately, and is left in peace for some days",
+        "recipient",
+    ),
     "invalid": ("the address is known to be wrong", "recipient"),
     "manual": ("the address was suppressed by hand", "caller"),
 }
-_CALLER: Final = frozenset({"provider_gone", "credentials_unreadable", "mail_invalid"})
+_CALLER: Final = frozenset(
+    {"provider_gone", "credentials_unreadable", "mail_invalid", "address_refused"}
+)
+# How the client has set up its provider.
+_SET_UP: Final = frozenset({"resolve", "auth", "sender"})
 _OURS: Final = frozenset({"interrupted", "undeliverable"})
 _ARRIVED: Final = {
     "socket": "It is in the inbox; no device has said yet that it has it.",
@@ -142,7 +163,14 @@ def _waits(state: str, target_state: str | None, seen: _Seen) -> Said:
 
 
 def _what(attempt: tuple[str, str | None, int | None], who: str) -> str:
-    _, error, status = attempt
+    outcome, error, status = attempt
+    phase, _, how = (error or "").partition("_")
+    if phase == "sender" and outcome != "configuration":
+        phase = "data"  # it is not the sender's address that is wrong
+    if phase in _PHASES and how and error not in _ERRORS:
+        code = "" if how in _KINDS else f" ({how})"
+        answered = "" if status is None else f": it answered {status}"
+        return f"the {who} {_PHASES[phase]}{answered}{code if code != f' ({status})' else ''}"
     if status is not None and error not in _ERRORS:
         return f"the {who} answered {status}"
     return _ERRORS.get(error or "", error or "it failed")
@@ -154,4 +182,7 @@ def _fault(attempt: tuple[str, str | None, int | None], who: str) -> str | None:
         return None
     if error in _OURS:
         return "ours"
-    return "caller" if error in _CALLER else who
+    phase = (error or "").partition("_")[0]
+    if error in _CALLER or (outcome == "configuration" and phase in _SET_UP):
+        return "caller"
+    return "recipient" if phase == "recipient" else who

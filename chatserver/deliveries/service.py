@@ -165,7 +165,8 @@ class DeliveryService:
         timeline = [Moment(at=delivery.created_at, what="promised")]
         timeline += [Moment(at=each.started_at, what=_happened(each)) for each in attempts]
         if delivery.settled_at is not None:
-            what = delivery.state + (f" ({delivery.reason})" if delivery.reason else "")
+            is_said = delivery.reason in (None, delivery.state)
+            what = delivery.state if is_said else f"{delivery.state} ({delivery.reason})"
             timeline.append(Moment(at=delivery.settled_at, what=what))
         return Explained(
             id=delivery.id,

@@ -1,6 +1,7 @@
 """Answers of writes that carried an `Idempotency-Key`, for 24 hours."""
 
 from collections.abc import Callable
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Protocol
@@ -8,6 +9,7 @@ from uuid import UUID
 
 import structlog
 from sqlalchemy import Column, Index, LargeBinary, text
+from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import Field, SQLModel
 
 from chatserver.infra.database import Database
@@ -42,6 +44,9 @@ class IdempotencyRecord(SQLModel, table=True):
     answer: bytes | None = Field(default=None, sa_column=Column(LargeBinary, nullable=True))
     created_at: datetime = Field(default=None, sa_column=time_column(default_now=True))
     locked_until: datetime | None = Field(default=None, sa_column=time_column(nullable=True))
+    # What the first request made, where that says so: written in the same transaction, and so there
+    # even if nobody lived to write down the answer.
+    made: UUID | None = Field(default=None, sa_column=uuid_column(nullable=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +65,22 @@ class KeyUse:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """This request is the first with its key. `locked_until` fences off one that was taken over."""
+    """This request is the first with its key. `locked_until` fences off one that was taken over.
+
+    `made`: the first died after it had made this; whoever takes over gives its answer.
+    """
 
     use: KeyUse
     locked_until: datetime
+    made: UUID | None = None
+
+
+@dataclass(slots=True)
+class Running:
+    """The request that this task runs, if it has a key. `is_repeat`: its deed was done before."""
+
+    held: Held
+    is_repeat: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +105,17 @@ _HOLD: Final = text(
     " values (:client, :caller, :key, :hash, clock_timestamp() + make_interval(secs => :lock))"
     " on conflict (client_id, caller, key) do update set request_hash = excluded.request_hash,"
     "  status = null, answer = null, created_at = clock_timestamp(),"
-    "  locked_until = excluded.locked_until"
+    "  locked_until = excluded.locked_until, made = case when"
+    "   kept.created_at >= clock_timestamp() - make_interval(secs => :kept) then kept.made end"
     " where kept.created_at < clock_timestamp() - make_interval(secs => :kept)"
     "  or (kept.status is null and kept.locked_until < clock_timestamp()"
     "   and kept.request_hash = excluded.request_hash)"
-    " returning locked_until"
+    " returning locked_until, made"
+)
+_MAKE: Final = text(
+    "update idempotency set made = :made"
+    " where client_id = :client and caller = :caller and key = :key"
+    "  and status is null and locked_until = :fence returning made"
 )
 _READ: Final = text(
     "select request_hash, status, answer,"
@@ -113,10 +136,38 @@ _REPLACE: Final = text(
     "update idempotency set answer = :answer"
     " where client_id = :client and caller = :caller and key = :key"
 )
+# What was made all the same (its commit was not answered, say) is found by the next one at once.
 _RELEASE: Final = text(
-    "delete from idempotency where client_id = :client and caller = :caller and key = :key"
-    " and status is null and locked_until = :fence"
+    "with gone as (delete from idempotency where client_id = :client and caller = :caller"
+    "  and key = :key and status is null and locked_until = :fence and made is null)"
+    " update idempotency set locked_until = clock_timestamp()"
+    " where client_id = :client and caller = :caller and key = :key"
+    "  and status is null and locked_until = :fence and made is not null"
 )
+RUNNING: Final[ContextVar[Running | None]] = ContextVar("request with a key", default=None)
+
+
+async def remember_made(session: AsyncSession, made: UUID) -> None:
+    """Tie what a request makes to its key, in the transaction that makes it; no key: nothing.
+
+    Raises:
+        IdempotencyRunningError: the request took so long that another has its key now.
+    """
+    running = RUNNING.get()
+    if running is None:
+        return
+    values = running.held.use.row | {"made": made, "fence": running.held.locked_until}
+    if (await session.execute(_MAKE, values)).first() is None:
+        raise IdempotencyRunningError(retry_after_ms=1000)
+
+
+def made_before() -> UUID | None:
+    """Tell what the first request with this key made, if it died before it was answered."""
+    running = RUNNING.get()
+    if running is None or running.held.made is None:
+        return None
+    running.is_repeat = True
+    return running.held.made
 
 
 class IdempotencyStore:
@@ -136,9 +187,9 @@ class IdempotencyStore:
         """
         async with self._database.transaction() as session:
             values = use.row | {"hash": use.request_hash, "lock": LOCK_S, "kept": KEPT_S}
-            locked_until = (await session.execute(_HOLD, values)).scalar_one_or_none()
-            if locked_until is not None:
-                return Held(use, locked_until)
+            held = (await session.execute(_HOLD, values)).first()
+            if held is not None:
+                return Held(use, held.locked_until, held.made)
             found = (await session.execute(_READ, use.row)).mappings().first()
         if found is None:
             # Its holder let go of it between the two statements.

@@ -40,6 +40,7 @@ TRIM_DELIVERIES: Final = JobKind("deliveries.trim", "sweep", deadline_s=3600.0)
 # Waits for the client's next quota, if need be for a day.
 SEND_BATCH: Final = JobKind("notifications.batch", "mail", max_attempts=1000)
 WATCH_DELIVERIES: Final = JobKind("deliveries.watch", "sweep")
+ASK_FOR_EVENTS: Final = JobKind("notifications.events", "mail", deadline_s=540.0)
 # Taken over within 15 s of a kill. How often it is tried is the answer's own affair: `generation`.
 WRITE_ANSWER: Final = JobKind(
     "assistant.answer",
@@ -79,6 +80,7 @@ KINDS: Final = {
         REPLAY_EVENTS,
         TRIM_DELIVERIES,
         WATCH_DELIVERIES,
+        ASK_FOR_EVENTS,
         SEND_BATCH,
         WRITE_ANSWER,
         CONSIDER_ANSWER,

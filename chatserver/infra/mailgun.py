@@ -2,8 +2,10 @@
 
 import base64
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
+from email.utils import format_datetime
 from http import HTTPStatus
 from typing import Final, Literal
 from urllib.parse import quote, urlencode
@@ -19,6 +21,12 @@ BASES: Final = {"us": "https://api.mailgun.net", "eu": "https://api.eu.mailgun.n
 # What one call may name, by Mailgun's own rule.
 BATCH: Final = 1000
 THROTTLED_S: Final = 60.0
+# Events at a time, and how many times in one go: what is left is read the next time.
+PAGE: Final = 300
+# An event has the mail's headers and the other side's words: some kilobytes.
+MOST_BYTES: Final = 4 * 1024 * 1024
+MOST_PAGES: Final = 100
+TOLD: Final = "delivered OR failed OR rejected OR complained OR unsubscribed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,24 +89,63 @@ class Mailgun:
             return Outcome(kind="accepted", phase="auth", code=reply.status)
         return _judged(reply)
 
-    async def events_of(self, config: MailgunConfig, message_id: str) -> Sequence[MailEvent] | None:
+    async def events_of(
+        self, config: MailgunConfig, message_id: str, *, since: datetime | None = None
+    ) -> Sequence[MailEvent] | None:
         """Look up what became of a mail by its Message-ID. Empty: Mailgun does not know it (yet).
 
-        None: it can't be asked now.
+        None: it can't be asked now. `since`: of a mail that was sent before, what is new alone.
         """
+        query = {"message-id": message_id.strip("<>"), "limit": "25"}
+        if since is not None:
+            query |= {"begin": format_datetime(since), "ascending": "yes"}
         try:
-            reply = await self._ask(config, {"message-id": message_id.strip("<>"), "limit": "25"})
+            reply = await self._ask(config, query)
             found = orjson.loads(reply.body)
         except (AddressRefusedError, OutboundError, ValueError):
             return None
         items = found.get("items") if isinstance(found, dict) else None
         if reply.status != HTTPStatus.OK or not isinstance(items, list):
             return None
-        return [event for item in items if (event := read_event(item, accepted=True)) is not None]
+        events = [read_event(item, accepted=True) for item in items]
+        return [it for it in events if it is not None and (since is None or it.at >= since)]
+
+    async def events_since(
+        self, config: MailgunConfig, since: datetime
+    ) -> AsyncIterator[list[MailEvent]]:
+        """Read what became of mails since a moment, page by page; ends where it can't be asked."""
+        query = {
+            "begin": format_datetime(since),
+            "ascending": "yes",
+            "limit": str(PAGE),
+            "event": TOLD,
+        }
+        url = f"{config.events}?{urlencode(query)}"
+        for _ in range(MOST_PAGES):
+            try:
+                reply = await self._client.fetch(
+                    "GET", url, headers=_credentials(config), max_body=MOST_BYTES
+                )
+                found = orjson.loads(reply.body)
+            except (AddressRefusedError, OutboundError, ValueError):
+                return
+            items = found.get("items") if isinstance(found, dict) else None
+            if reply.status != HTTPStatus.OK or not isinstance(items, list) or not items:
+                return
+            yield [event for item in items if (event := read_event(item)) is not None]
+            paging = found.get("paging")
+            following = paging.get("next") if isinstance(paging, dict) else None
+            # The key goes nowhere but to the domain that it is of.
+            if not isinstance(following, str) or not following.startswith(f"{config.events}/"):
+                return
+            url = following
 
     async def _ask(self, config: MailgunConfig, query: Mapping[str, str]) -> Reply:
         return await self._client.fetch(
-            "GET", f"{config.events}?{urlencode(query)}", headers=_credentials(config)
+            "GET",
+            f"{config.events}?{urlencode(query)}",
+            headers=_credentials(config),
+            max_body=MOST_BYTES,
         )
 
 

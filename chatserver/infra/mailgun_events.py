@@ -23,6 +23,10 @@ _EVENTS: Final[Mapping[str, EventKind]] = {
 }
 # What Mailgun calls an address that does not exist, or that it has learnt is none.
 _HARD: Final = frozenset({"bounce", "suppress-bounce"})
+# What says more of the sender, or of the text, than of the address.
+_NOT_THE_ADDRESS: Final = frozenset(
+    {"espblock", "blacklisted", "greylisted", "suppress-complaint", "suppress-unsubscribe"}
+)
 _ENHANCED: Final = re.compile(r"\b[245]\.\d{1,3}\.\d{1,3}\b")
 
 
@@ -40,9 +44,11 @@ class MailEvent:
     message_id: str | None
     delivery_id: str | None
     reason: str = ""
-    # The enhanced status code, where there is one; `is_hard`: the address itself is dead.
+    # The enhanced status code, where there is one; `is_hard`: the address itself is dead;
+    # `is_soft`: it lives, as far as is known, and did not take this mail.
     code: str | None = None
     is_hard: bool = False
+    is_soft: bool = False
 
 
 def read_event(data: Any, *, accepted: bool = False) -> MailEvent | None:  # noqa: ANN401 - a stranger's JSON
@@ -69,6 +75,7 @@ def read_event(data: Any, *, accepted: bool = False) -> MailEvent | None:  # noq
         code = _text(status, "enhanced-code")
     found = _ENHANCED.search(code or str(reason))
     code = None if found is None else found.group()
+    is_hard = kind == "bounced" and (word in _HARD or (code or "").startswith("5.1."))
     return MailEvent(
         id=event_id[:200],
         kind=kind,
@@ -78,7 +85,12 @@ def read_event(data: Any, *, accepted: bool = False) -> MailEvent | None:  # noq
         delivery_id=_text(variables, "delivery_id"),
         reason=str(reason)[:SHOWN],
         code=code,
-        is_hard=kind == "bounced" and (word in _HARD or (code or "").startswith("5.1.")),
+        is_hard=is_hard,
+        is_soft=kind == "bounced"
+        and not is_hard
+        and data.get("event") != "rejected"
+        and word not in _NOT_THE_ADDRESS
+        and not (code or "").startswith(("4.7.", "5.7.")),
     )
 
 

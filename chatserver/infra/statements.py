@@ -131,7 +131,9 @@ class Statements:
         """Take the connection that was used last, if there is one that still stands."""
         while self._idle:
             connection, since = self._idle.pop()
-            if not connection.is_closed() and self._clock() - since <= IDLE_S:
+            if not _stands(connection):
+                continue
+            if self._clock() - since <= IDLE_S:
                 return connection
             connection.terminate()
         return None
@@ -145,7 +147,7 @@ class Statements:
     async def _take_back(self, connection: Any, error: BaseException) -> None:  # noqa: ANN401
         # A fault of the statement leaves nothing behind under autocommit. Whatever else it was
         # (cancelled, timed out, cut off), the connection may be in the middle of something.
-        if isinstance(error, asyncpg.PostgresError) and not connection.is_closed():
+        if isinstance(error, asyncpg.PostgresError) and _stands(connection):
             await self._put(connection)
         else:
             await self._let_go(connection)
@@ -169,6 +171,18 @@ class Statements:
                         server_settings=self._settings,
                     )
         return self._pool
+
+
+def _stands(connection: Any) -> bool:  # noqa: ANN401 - the driver's proxy of a connection
+    """Tell whether a connection is still open.
+
+    One that PostgreSQL has closed is taken back by the driver's pool at that moment, behind our
+    back, and from then on refuses even to be asked.
+    """
+    try:
+        return not connection.is_closed()
+    except asyncpg.InterfaceError:
+        return False
 
 
 async def _keep(_: object) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol
 import orjson
 from aiohttp import web
 
-from chatserver.infra.idempotency import Held, Kept, KeyUse
+from chatserver.infra.idempotency import RUNNING, Held, Kept, KeyUse, Running
 from chatserver.kernel.errors import DomainError, ErrorKind, PayloadInvalidError
 from chatserver.kernel.principal import Principal
 from chatserver.transport.answers import PROBLEM, refuse
@@ -72,6 +72,8 @@ async def once(
     found = await store.begin(use)
     if isinstance(found, Kept):
         return _replay(found)
+    running = Running(found)
+    token = RUNNING.set(running)
     try:
         response = await run()
     except DomainError as error:
@@ -82,7 +84,11 @@ async def once(
     except Exception:
         await store.release(found)
         raise
+    finally:
+        RUNNING.reset(token)
     await store.keep(found, response.status, _body(response))
+    if running.is_repeat:
+        response.headers[REPLAYED] = "true"
     return response
 
 

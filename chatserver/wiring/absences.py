@@ -79,6 +79,7 @@ class _Escalation:
         content: Mapping[str, Any],
         after_s: int,
         unless_read: UUID,
+        message_id: UUID,
     ) -> None:
         requests = self._sending.requests(self._work)
         try:
@@ -88,6 +89,8 @@ class _Escalation:
                     "channels": {channel: dict(content)},
                     "category": MESSAGE,
                     "scheduled_at": await requests.after(after_s),
+                    # A message's trace finds it by this, and what is deleted is not told any more.
+                    "metadata": {"message_id": str(message_id)},
                 }
             )
             await requests.send(

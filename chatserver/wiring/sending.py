@@ -1,7 +1,8 @@
 """How notifications are sent: the request in one commit, then a lane for each channel."""
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from datetime import datetime
 from typing import Any, Final, TypeAlias
 from uuid import UUID
 
@@ -13,23 +14,25 @@ from chatserver.deliveries.selection import SelectionRepository
 from chatserver.infra import jobs
 from chatserver.infra.job_kinds import SEND_BATCH, SEND_NOTIFICATIONS
 from chatserver.infra.mail import Outcome
+from chatserver.infra.mailgun_events import MailEvent
 from chatserver.infra.push_client import WebPush
 from chatserver.infra.unit_of_work import UnitOfWork
 from chatserver.kernel.clock import utc_now
-from chatserver.kernel.events import SYSTEM
 from chatserver.notifications.batches.repository import BatchRepository
 from chatserver.notifications.batches.service import BatchService
 from chatserver.notifications.callbacks.repository import CallbackRepository
 from chatserver.notifications.callbacks.service import CallbackService
-from chatserver.notifications.consent.schemas import SuppressionCreate
 from chatserver.notifications.inbox.schemas import SocketContent
 from chatserver.notifications.inbox.service import Item as InboxItem
+from chatserver.notifications.mails import policies as mail_policies
+from chatserver.notifications.mails.senders import EmailSender
 from chatserver.notifications.push.senders import PushSender
 from chatserver.notifications.requests import policies
+from chatserver.notifications.requests.models import Item
 from chatserver.notifications.requests.repository import NotificationLookup, NotificationRepository
 from chatserver.notifications.requests.schemas import LimitOut
-from chatserver.notifications.requests.senders import EmailSender, ForwardSender, InboxSender
-from chatserver.notifications.requests.service import Item, NotificationService
+from chatserver.notifications.requests.senders import ForwardSender, InboxSender, Prepared
+from chatserver.notifications.requests.service import NotificationService
 from chatserver.notifications.texts.senders import TextProvider, TextSender
 from chatserver.providers.service import place_of_config
 from chatserver.transport.limits import quota_exceeded
@@ -44,8 +47,6 @@ from chatserver.wiring.webhooks import TargetNotes, Webhooks
 TEXT_PROVIDERS: Final[Mapping[str, TextProvider]] = {}
 # At most so often it is looked for what waits for a provider that is stopped.
 PASS_ON_S: Final = 0.25
-# What has no category of its own.
-GENERAL: Final = "general"
 CHANNELS: Final = (policies.EMAIL, policies.FORWARD, policies.SOCKET, policies.PUSH, policies.SMS)
 
 
@@ -105,7 +106,11 @@ class Sending:
             self.senders[policies.SMS] = self.text_sender(TEXT_PROVIDERS)
         self.notes = {
             channel: Rerouting(
-                TargetNotes(core.open(webhooks.targets), channel), self.lookup, channel, self.wake
+                TargetNotes(core.open(webhooks.targets), channel),
+                self.lookup,
+                channel,
+                wake=self.wake,
+                refused=self._refused,
             )
             for channel in CHANNELS
         }
@@ -167,11 +172,13 @@ class Sending:
         """Build the service within somebody's unit of work."""
         consent = self._notifications.consent(work)
 
-        async def suppress(client_id: UUID, address: str, *, scope: str, reason: str) -> None:
-            command = SuppressionCreate.model_validate(
-                {"channel": "email", "address": address, "scope": scope, "reason": reason}
-            )
-            await consent.suppress(SYSTEM, client_id, command)
+        async def suppress(
+            client_id: UUID, address: str, *, scope: str, reason: str, delivery_id: UUID
+        ) -> None:
+            if reason == "soft_bounce":
+                await consent.soft_bounce(client_id, address, delivery_id)
+            else:
+                await consent.suppress_found(client_id, address, scope=scope, reason=reason)
 
         return CallbackService(
             callbacks=CallbackRepository(work.session),
@@ -217,13 +224,14 @@ class Sending:
 
     async def _bounced(self, client_id: UUID, address: str) -> None:
         async with self._notifications.open_consent() as consent:
-            await consent.suppress(
-                SYSTEM,
-                client_id,
-                SuppressionCreate(
-                    channel="email", address=address, scope="all", reason="hard_bounce"
-                ),
-            )
+            await consent.suppress_found(client_id, address, reason="hard_bounce")
+
+    async def _refused(self, claim: Claim) -> None:
+        """Note that an address did not take a mail which is lost by now."""
+        [prepared] = await self.senders[policies.EMAIL].load([claim])
+        if isinstance(prepared, Prepared):
+            async with self._notifications.open_consent() as consent:
+                await consent.soft_bounce(claim.client_id, prepared.address, claim.id)
 
     def _unsubscribe_url(self, client_id: UUID, address: str, category: str) -> str | None:
         public = self._core.settings.public_url
@@ -257,7 +265,7 @@ class _Within:
                 InboxItem(
                     user_id=users[item.external_id],
                     delivery_id=item.delivery_id,
-                    category=item.category or GENERAL,
+                    category=item.category or policies.GENERAL,
                     content=SocketContent.model_validate(dict(item.content)),
                 )
                 for item in items
@@ -280,7 +288,7 @@ class _Within:
                 (channel, None if person is None else users[person], address)
                 for channel, person, address in asked
             ],
-            category=category or GENERAL,
+            category=category or policies.GENERAL,
             priority=priority,
         )
 
@@ -304,11 +312,14 @@ class Mailers:
             )
         return Outcome(kind="configuration", phase="compose", text="no such kind of provider")
 
-    async def found(self, kind: str, config: dict[str, Any], message_id: str) -> bool | None:
-        if kind != "mailgun":
+    async def told(
+        self, kind: str, config: dict[str, Any], message_id: str, *, since: datetime | None
+    ) -> Sequence[MailEvent] | None:
+        if kind not in mail_policies.TELLING:
             return None
-        events = await self._providers.mailgun.events_of(mailgun_config(config), message_id)
-        return None if events is None else bool(events)
+        return await self._providers.mailgun.events_of(
+            mailgun_config(config), message_id, since=since
+        )
 
 
 class Rerouting:
@@ -319,9 +330,12 @@ class Rerouting:
         notes: TargetNotes,
         lookup: NotificationLookup,
         channel: str,
+        *,
         wake: Callable[[], None],
+        refused: Callable[[Claim], Awaitable[None]],
     ) -> None:
         self.notes = notes
+        self._refused = refused
         self._lookup = lookup
         self._channel = channel
         self._wake = wake
@@ -331,14 +345,17 @@ class Rerouting:
         if self._channel == policies.PUSH:
             # Many services are behind the one target: each is left in peace by itself.
             return False
-        is_stopped = await self.notes.failed(claim, sent, is_flapping=is_flapping)
+        # One mailbox that is full, or greylists, tells nothing of the provider: it is asked again.
+        is_his = self._channel == policies.EMAIL and mail_policies.is_about_recipient(sent)
+        is_stopped = not is_his and await self.notes.failed(claim, sent, is_flapping=is_flapping)
         if self._channel not in policies.ROUTED:
             return is_stopped
         if sent.outcome != "unknown":
             # Never after a mail that may have arrived: another provider would send it again.
             is_urgent = claim.age_s + claim.left_s <= policies.CRITICAL_LIFE_S
             moved = 0
-            if is_urgent or claim.attempts >= 1 or sent.outcome == "configuration":
+            is_tried = not is_his and (claim.attempts >= 1 or sent.outcome == "configuration")
+            if is_urgent or is_tried:
                 moved = await self._lookup.reroute(claim.id)
             if is_stopped:
                 moved += await self._lookup.reroute_all(claim.target_id, self._channel)
@@ -349,7 +366,9 @@ class Rerouting:
     async def succeeded(self, claim: Claim) -> None:
         await self.notes.succeeded(claim)
 
-    async def lost(self, claim: Claim) -> None:
+    async def lost(self, claim: Claim, sent: Sent) -> None:
+        if self._channel == policies.EMAIL and mail_policies.is_soft(sent.error):
+            await self._refused(claim)
         if await self._lookup.hasten_fallbacks(claim.id):
             self._wake()
 

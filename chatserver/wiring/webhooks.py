@@ -209,7 +209,7 @@ class TargetNotes:
         if change is not None:
             self._tell(claim, change)
 
-    async def lost(self, claim: Claim) -> None:
+    async def lost(self, claim: Claim, sent: Sent) -> None:
         """Nobody waits for the end of an event's delivery."""
 
     async def pass_on(self) -> bool:

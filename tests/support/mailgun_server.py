@@ -2,9 +2,13 @@
 
 import asyncio
 import base64
+import secrets
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from email import message_from_bytes
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 from aiohttp import web
@@ -24,6 +28,23 @@ class MailgunServer:
     taken: list[dict[str, bytes]] = field(default_factory=list)
     events: list[dict[str, Any]] = field(default_factory=list)
     asked: list[dict[str, str]] = field(default_factory=list)
+    # What asking for events is answered with instead.
+    events_status: int = 200
+
+    def happened(self, kind: str, *, age_s: float = 0.0, **members: Any) -> None:
+        """Let something have become of the last mail that it took."""
+        mail = message_from_bytes(self.taken[-1]["message"])
+        self.events.append(
+            {
+                "event": kind,
+                "id": secrets.token_hex(8),
+                "timestamp": time.time() - age_s,
+                "recipient": self.taken[-1]["to"].decode(),
+                "message": {"headers": {"message-id": str(mail["Message-ID"]).strip("<>")}},
+                "user-variables": {"delivery_id": self.taken[-1]["v:delivery_id"].decode()},
+            }
+            | members
+        )
 
     def _is_known(self, request: web.Request) -> bool:
         pair = base64.b64encode(f"api:{self.key}".encode()).decode()
@@ -55,7 +76,18 @@ class MailgunServer:
         if not self._is_known(request):
             return web.Response(status=401, text="Forbidden")
         self.asked.append(dict(request.query))
-        return web.json_response({"items": self.events})
+        if self.events_status != 200:
+            return web.json_response({"message": "not now"}, status=self.events_status)
+        items = self.events
+        if (name := request.query.get("message-id")) is not None:
+            items = [it for it in items if it["message"]["headers"]["message-id"] == name]
+        if (begin := request.query.get("begin")) is not None:
+            first = parsedate_to_datetime(begin).timestamp()
+            items = [it for it in items if it["timestamp"] >= first]
+        limit = int(request.query.get("limit", "100"))
+        at = int(request.match_info.get("page", "0"))
+        next_page = f"{self.url}/v3/mg.example.org/events/{at + limit}?limit={limit}"
+        return web.json_response({"items": items[at : at + limit], "paging": {"next": next_page}})
 
 
 @asynccontextmanager
@@ -64,6 +96,7 @@ async def mailgun_server() -> AsyncIterator[MailgunServer]:
     app = web.Application()
     app.router.add_post("/v3/mg.example.org/messages.mime", made.messages)
     app.router.add_get("/v3/mg.example.org/events", made.list_events)
+    app.router.add_get("/v3/mg.example.org/events/{page}", made.list_events)
     server = TestServer(app)
     await server.start_server()
     made.url = str(server.make_url("")).rstrip("/")

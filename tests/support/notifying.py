@@ -17,11 +17,13 @@ from chatserver.notifications.requests.schemas import (
 )
 from chatserver.providers.schemas import CreateProvider
 from tests.support.mail_server import MailServer
+from tests.support.mailgun_server import MailgunServer
 from tests.support.nodes import eventually
 from tests.support.servers import Database
 from tests.support.talk import Talk
 from workers.notifications import NotificationLanes
 
+SIGNING_KEY = "signing-key"
 MAIL = {"subject": "Your order", "text": "It is on its way."}
 
 
@@ -91,3 +93,33 @@ async def smtp(talk: Talk, who: Principal, server: MailServer, **members: Any) -
         {"channel": "email", "kind": "smtp", "name": "ours", "config": config} | members
     )
     return (await talk.container.providers.checks.create(who, command)).id
+
+
+async def mailgun(talk: Talk, who: Principal, server: MailgunServer, **members: Any) -> UUID:
+    config = {
+        "domain": "mg.example.org",
+        "api_key": "key-right",
+        "signing_key": SIGNING_KEY,
+        "base_url": server.url,
+        "from": "shop@example.org",
+    }
+    command = CreateProvider.model_validate(
+        {"channel": "email", "kind": "mailgun", "name": "m", "config": config | members}
+    )
+    return (await talk.container.providers.checks.create(who, command)).id
+
+
+async def hasten(talk: Talk) -> None:
+    """Let the time of whatever waits for its next try come."""
+    await talk.run("update delivery set next_at = clock_timestamp() where state = 'retry_wait'")
+
+
+async def waiting(talk: Talk, who: Principal, notification_id: UUID) -> NotificationDeliveryOut:
+    """Wait until a notification's one delivery waits for its next try."""
+
+    async def waits() -> NotificationDeliveryOut | None:
+        [found] = await deliveries(talk, who, notification_id)
+        return found if found.state == "retry_wait" else None
+
+    found: NotificationDeliveryOut = await eventually(waits, why="it waits for its next try")
+    return found

@@ -35,6 +35,7 @@ class Escalate(Protocol):
         content: Mapping[str, Any],
         after_s: int,
         unless_read: UUID,
+        message_id: UUID,
     ) -> None:
         """Promise a delivery. `unless_read`: the delivery that put it into the inbox."""
         ...
@@ -109,6 +110,7 @@ class AbsenceService:
                 content=step.content,
                 after_s=step.after_s,
                 unless_read=delivery_id,
+                message_id=it.message_id,
             )
 
 

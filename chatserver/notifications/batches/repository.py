@@ -8,6 +8,7 @@ from sqlalchemy import func, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from chatserver.infra.idempotency import remember_made
 from chatserver.kernel.paging import EXACT_TOTAL
 from chatserver.notifications.batches.models import BatchPart, NotificationBatch
 
@@ -50,6 +51,7 @@ class BatchRepository:
     async def add(self, batch: NotificationBatch, parts: Sequence[BatchPart]) -> None:
         self._session.add(batch)
         await self._session.flush()
+        await remember_made(self._session, batch.id)
         self._session.add_all(parts)
         await self._session.flush()
         await self._session.refresh(batch)

@@ -8,6 +8,7 @@ from uuid import UUID
 import orjson
 from pydantic import ValidationError
 
+from chatserver.infra.idempotency import made_before
 from chatserver.infra.secrets import SecretBox
 from chatserver.infra.unit_of_work import Recorder
 from chatserver.kernel.errors import Issue, PayloadInvalidError
@@ -84,6 +85,9 @@ class BatchService:
         self, principal: Principal, command: CreateBatch, lines: Sequence[dict[str, Any]]
     ) -> BatchOut:
         """Keep lines that were checked; a worker promises their deliveries."""
+        if (made := made_before()) is not None:
+            # The first request with this key was committed and never answered.
+            return await self.get(principal, BatchRef(id=made))
         client_id, batch_id = principal.client_id, uuid7()
         batch = NotificationBatch(
             id=batch_id,

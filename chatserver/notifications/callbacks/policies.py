@@ -22,7 +22,7 @@ class Effect:
     state: str | None = None
     reason: str | None = None
     over: Sequence[str] = ()
-    # Why the address gets nothing more, if that follows.
+    # Why the address gets nothing more, if that follows: of soft bounces, from several.
     suppress: str | None = None
 
 
@@ -32,7 +32,7 @@ def effect_of(event: MailEvent) -> Effect:
         return Effect("delivered", None, ("accepted", *_UNKNOWN))
     if event.kind == "bounced":
         reason = f"bounced_{event.code}" if event.code else "bounced"
-        suppress = "hard_bounce" if event.is_hard else None
+        suppress = "hard_bounce" if event.is_hard else "soft_bounce" if event.is_soft else None
         return Effect("bounced", reason, (*_TAKEN, *_UNKNOWN), suppress)
     if event.kind == "complained":
         # Whoever complains has got it; the contract has no state of its own for that.

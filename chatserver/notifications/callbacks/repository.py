@@ -38,6 +38,25 @@ class CallbackRepository:
         )
         return found
 
+    async def providers(self, kind: str) -> list[Provider]:
+        """Read what every client has of a kind."""
+        found = await self._session.scalars(
+            select(Provider)
+            .where(col(Provider.kind) == kind, col(Provider.enabled))
+            .order_by(col(Provider.id))
+        )
+        return list(found)
+
+    async def known(self, provider_id: UUID, events: Sequence[str]) -> set[str]:
+        """Tell which of a provider's events are there."""
+        found = await self._session.scalars(
+            select(col(DeliveryEvent.provider_event_id)).where(
+                col(DeliveryEvent.provider_id) == provider_id,
+                col(DeliveryEvent.provider_event_id).in_(events),
+            )
+        )
+        return set(found)
+
     async def has_heard(self, provider_id: UUID) -> bool:
         """Tell whether events of a provider were ever understood."""
         found = await self._session.execute(

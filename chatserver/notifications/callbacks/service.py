@@ -1,5 +1,6 @@
 """What providers tell of mails that they took: Mailgun's events, signed, each counted once."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 from uuid import UUID
@@ -38,7 +39,9 @@ class Configs(Protocol):
 class Suppressing(Protocol):
     """Who is told that an address gets nothing more, in this unit of work."""
 
-    async def __call__(self, client_id: UUID, address: str, *, scope: str, reason: str) -> None: ...
+    async def __call__(
+        self, client_id: UUID, address: str, *, scope: str, reason: str, delivery_id: UUID
+    ) -> None: ...
 
 
 class CallbackService:
@@ -80,8 +83,30 @@ class CallbackService:
             return Told()
         return await self._kept(provider, event, delivery_id, token=signature["token"][:128])
 
+    async def asked(self) -> list[tuple[UUID, dict[str, Any]]]:
+        """Give the providers that can be asked for their events, of all clients, opened."""
+        found = await self._callbacks.providers(MAILGUN)
+        return [(provider.id, self._config_of(provider)) for provider in found]
+
+    async def unheard(self, provider_id: UUID, events: Sequence[MailEvent]) -> list[MailEvent]:
+        """Leave out what is known already."""
+        known = await self._callbacks.known(provider_id, [event.id for event in events])
+        return [event for event in events if event.id not in known]
+
+    async def hear(self, provider_id: UUID, event: MailEvent) -> Told:
+        """Take an event that we were not told of, and asked for.
+
+        Raises:
+            UnavailableError: the mail is being handed over just now.
+        """
+        provider = await self._callbacks.provider(provider_id)
+        delivery_id = _id_of(event.delivery_id)
+        if provider is None or delivery_id is None:
+            return Told()
+        return await self._kept(provider, event, delivery_id, token=None)
+
     async def _kept(
-        self, provider: Provider, event: MailEvent, delivery_id: UUID, *, token: str
+        self, provider: Provider, event: MailEvent, delivery_id: UUID, *, token: str | None
     ) -> Told:
         client_id = provider.client_id
         row = await self._callbacks.delivery(client_id, delivery_id)
@@ -120,6 +145,7 @@ class CallbackService:
                 event.recipient,
                 scope=f"category:{row.category or GENERAL}" if is_category else "all",
                 reason=effect.suppress,
+                delivery_id=delivery_id,
             )
         return Told(delivery_id, is_lost=effect.state == "bounced")
 

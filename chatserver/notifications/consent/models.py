@@ -58,3 +58,22 @@ class Suppression(SQLModel, table=True):
     reason: str = Field(max_length=16)
     created_at: datetime = Field(default=None, sa_column=time_column(default_now=True))
     expires_at: datetime | None = Field(default=None, sa_column=time_column(nullable=True))
+
+
+class SoftBounce(SQLModel, table=True):
+    """A mail that an address did not take, without being dead: full, or over its quota for days.
+
+    Some of them within days end in a suppression for days. A mail counts once.
+    """
+
+    __tablename__ = "soft_bounce"
+    __table_args__ = (
+        PrimaryKeyConstraint("client_id", "address_hash", "delivery_id"),
+        ForeignKeyConstraint(["client_id"], ["client.id"], ondelete="CASCADE"),
+        Index("ix_soft_bounce_at", "at", postgresql_using="brin"),
+    )
+
+    client_id: UUID = Field(sa_column=uuid_column())
+    address_hash: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    delivery_id: UUID = Field(sa_column=uuid_column())
+    at: datetime = Field(default=None, sa_column=time_column(default_now=True))

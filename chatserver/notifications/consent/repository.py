@@ -1,6 +1,8 @@
 """Every query about preferences and suppressions."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+from typing import Final
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, delete, func, or_, select, text
@@ -10,6 +12,18 @@ from sqlmodel import col
 
 from chatserver.kernel.paging import EXACT_TOTAL, PageRequest
 from chatserver.notifications.consent.models import CHANNELS, Preference, Suppression
+
+_LOCK_ADDRESS: Final = text("""
+select pg_advisory_xact_lock(hashtextextended(encode(:hash, 'hex'), 0))
+""")
+_SOFT_BOUNCE: Final = text("""
+insert into soft_bounce (client_id, address_hash, delivery_id) values (:client, :hash, :id)
+on conflict do nothing
+""")
+_SOFT_BOUNCES: Final = text("""
+select count(*) from soft_bounce where client_id = :client and address_hash = :hash
+  and at > clock_timestamp() - make_interval(days => :days)
+""")
 
 
 class ConsentRepository:
@@ -76,8 +90,13 @@ class ConsentRepository:
             )
         )
 
-    async def suppress(self, suppression: Suppression) -> tuple[Suppression, bool]:
-        """Keep a suppression; one of the same address and scope is renewed. True: it is new."""
+    async def suppress(
+        self, suppression: Suppression, *, over: Collection[str] | None = None
+    ) -> tuple[Suppression, bool]:
+        """Keep a suppression; one of the same address and scope is renewed. True: it is new.
+
+        `over`: only one that is over, or has one of these reasons, is renewed; the other stays.
+        """
         adding = insert(Suppression).values(**suppression.model_dump(exclude={"created_at"}))
         kept = await self._session.execute(
             adding.on_conflict_do_update(
@@ -86,12 +105,48 @@ class ConsentRepository:
                     "reason": adding.excluded.reason,
                     "expires_at": adding.excluded.expires_at,
                 },
+                where=None
+                if over is None
+                else or_(
+                    col(Suppression.expires_at) <= func.clock_timestamp(),
+                    col(Suppression.reason).in_(over),
+                ),
             )
             .returning(Suppression, text("(xmax = 0) as is_new"))
             .execution_options(populate_existing=True)
         )
-        found, is_new = kept.one()
-        return found, bool(is_new)
+        row = kept.first()
+        if row is not None:
+            return row[0], bool(row[1])
+        stays = await self._session.execute(
+            select(Suppression).where(
+                col(Suppression.client_id) == suppression.client_id,
+                col(Suppression.channel) == suppression.channel,
+                col(Suppression.address_hash) == suppression.address_hash,
+                col(Suppression.scope) == suppression.scope,
+            )
+        )
+        return stays.scalar_one(), False
+
+    async def count_soft_bounce(
+        self, client_id: UUID, address_hash: bytes, delivery_id: UUID, *, days: int
+    ) -> int:
+        """Note a mail that an address did not take; how many they are within some days.
+
+        Under a lock of the address: of two at once, the later one counts both.
+        """
+        values = {"client": client_id, "hash": address_hash, "id": delivery_id, "days": days}
+        await self._session.execute(_LOCK_ADDRESS, values)
+        await self._session.execute(_SOFT_BOUNCE, values)
+        counted: int = (await self._session.execute(_SOFT_BOUNCES, values)).scalar_one()
+        return counted
+
+    async def now(self) -> datetime:
+        """Tell PostgreSQL's time."""
+        moment: datetime = (
+            await self._session.execute(text("select clock_timestamp()"))
+        ).scalar_one()
+        return moment
 
     async def find(self, client_id: UUID, suppression_id: UUID) -> Suppression | None:
         found = await self._session.execute(

@@ -15,7 +15,9 @@ Address: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[!-~]{1,320}$")
 Scope: TypeAlias = Annotated[
     str, StringConstraints(pattern=r"^(all|category:[a-z0-9][a-z0-9._-]{0,63})$")
 ]
-Why: TypeAlias = Literal["hard_bounce", "complaint", "unsubscribe", "manual", "invalid"]
+Why: TypeAlias = Literal[
+    "hard_bounce", "soft_bounce", "complaint", "unsubscribe", "manual", "invalid"
+]
 Wanted: TypeAlias = Annotated[
     dict[CategoryOrAll, dict[Channel, bool]],
     Field(max_length=100, description="By category (`*`: all), whether a channel is wanted."),
@@ -51,7 +53,7 @@ class SuppressionCreate(Request):
     address: Address
     scope: Scope = "all"
     reason: Why = "manual"
-    expires_at: AwareDatetime | None = None
+    expires_at: Annotated[AwareDatetime | None, Field(strict=False)] = None
 
 
 class SuppressionList(PageRequest):

@@ -1,13 +1,14 @@
 """Who may be reached how: what people chose, and addresses that get nothing more."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from datetime import datetime
 from typing import Final, Protocol
 from uuid import UUID
 
 import orjson
 
 from chatserver.infra.unit_of_work import Recorder
-from chatserver.kernel.events import Actor
+from chatserver.kernel.events import SYSTEM, Actor
 from chatserver.kernel.ids import uuid7
 from chatserver.kernel.paging import Page
 from chatserver.kernel.principal import Principal
@@ -79,9 +80,17 @@ class ConsentService:
         return policies.wants(chosen, category=category, channel=channel)
 
     async def suppress(
-        self, principal: Principal | Actor, client_id: UUID, command: SuppressionCreate
+        self,
+        principal: Principal | Actor,
+        client_id: UUID,
+        command: SuppressionCreate,
+        *,
+        over: Collection[str] | None = None,
     ) -> SuppressionKept:
-        """Send nothing more to an address; doing it again renews it."""
+        """Send nothing more to an address; doing it again renews it.
+
+        `over`: only what has one of these reasons, or has expired, is renewed.
+        """
         kept, is_new = await self._consent.suppress(
             Suppression(
                 id=uuid7(),
@@ -92,7 +101,8 @@ class ConsentService:
                 scope=command.scope,
                 reason=command.reason,
                 expires_at=command.expires_at,
-            )
+            ),
+            over=over,
         )
         if is_new:
             self._recorder.audit(
@@ -105,6 +115,48 @@ class ConsentService:
                 reason=kept.reason,
             )
         return SuppressionKept(**shown(kept).model_dump(), created=is_new)
+
+    async def suppress_found(
+        self,
+        client_id: UUID,
+        address: str,
+        *,
+        reason: str,
+        scope: str = "all",
+        expires_at: datetime | None = None,
+    ) -> None:
+        """Send nothing more to an address of which a provider told; what says more stays."""
+        await self.suppress(
+            SYSTEM,
+            client_id,
+            SuppressionCreate.model_validate(
+                {
+                    "channel": "email",
+                    "address": address,
+                    "scope": scope,
+                    "reason": reason,
+                    "expires_at": expires_at,
+                }
+            ),
+            over=policies.replaced_by(reason),
+        )
+
+    async def soft_bounce(self, client_id: UUID, address: str, delivery_id: UUID) -> bool:
+        """Note that an address did not take a mail; True: it gets nothing for some days now.
+
+        A mail counts once, however often it is told.
+        """
+        count = await self._consent.count_soft_bounce(
+            client_id,
+            self.name_address(client_id, "email", address),
+            delivery_id,
+            days=policies.SOFT_DAYS,
+        )
+        if count < policies.SOFT_BOUNCES:
+            return False
+        until = await self._consent.now() + policies.SOFT_REST
+        await self.suppress_found(client_id, address, reason="soft_bounce", expires_at=until)
+        return True
 
     async def page(self, principal: Principal, command: SuppressionList) -> Page[SuppressionOut]:
         hashes = None

@@ -1,5 +1,7 @@
 """What was asked to be told to whom, and how each delivery belongs to it."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -101,6 +103,18 @@ class NotificationDelivery(SQLModel, table=True):
     # It goes out unless another delivery to the same person came so far by then.
     unless: str | None = Field(default=None, max_length=16)
     instead_of: UUID | None = Field(default=None, sa_column=uuid_column(nullable=True))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """What is put into somebody's inbox; its delivery is acknowledged and read by its id."""
+
+    client_id: UUID
+    external_id: str
+    delivery_id: UUID
+    notification_id: UUID
+    category: str | None
+    content: Mapping[str, Any]
 
 
 def place_of_content(client_id: UUID, notification_id: UUID) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Final, Protocol
+from typing import Final
 from uuid import UUID, uuid5
 
 from chatserver.deliveries.models import Claim, Sent
@@ -14,6 +14,7 @@ from chatserver.kernel.ids import uuid7
 from chatserver.kernel.principal import NOBODY
 from chatserver.notifications.requests.schemas import (
     LimitOut,
+    NotificationDeliveryOut,
     Planned,
     Recipient,
     SendNotification,
@@ -28,6 +29,8 @@ ROUTED: Final = frozenset({EMAIL, SMS})
 # Kinds of devices that have an adapter.
 PUSHED: Final = frozenset({"web_push"})
 SHOWN: Final = {FORWARD: "webhook"}
+# What has no category of its own.
+GENERAL: Final = "general"
 PRIORITIES: Final = {"critical": 0, "transactional": 1, "bulk": 2}
 LIFETIMES: Final = {
     "critical": timedelta(minutes=10),
@@ -45,6 +48,8 @@ BY_NAME: Final = frozenset({SOCKET, PUSH})
 # Channels without providers: how much of a client's goes out at once, for each worker process.
 AT_ONCE: Final = {SOCKET: 4, FORWARD: 4, PUSH: 32}
 ADDRESSES: Final = {EMAIL: "email", FORWARD: "url", "sms": "phone"}
+# Why a mail waits or has failed that may have arrived.
+UNKNOWN: Final = "unknown_outcome"
 _NAMESPACE: Final = UUID("6f1d3a52-5c0e-5b0e-9b57-2f0c6d9a1c11")
 
 
@@ -225,7 +230,7 @@ def _judge(claim: Claim, sent: Sent, *, spread: float) -> Verdict:
         if delay_s >= claim.left_s:
             return Verdict("expired", "deadline")
         return Verdict("retry_wait", sent.error, delay_s, counts=False)
-    ended = _ended(claim, sent)
+    ended = _ended(sent)
     if ended is not None:
         return ended
     schedule = MAIL_SCHEDULE
@@ -242,22 +247,9 @@ def _judge(claim: Claim, sent: Sent, *, spread: float) -> Verdict:
     return Verdict("retry_wait", sent.error, delay_s)
 
 
-def cut_off(claim: Claim, loaded: "_Loaded | None") -> Verdict:
-    """Decide what becomes of a mail whose sending was cut off: nobody knows whether it arrived."""
-    is_bulk = loaded is not None and loaded.row["priority"] == PRIORITIES["bulk"]
-    if claim.attempts or is_bulk:
-        return Verdict("failed", "unknown_outcome")
-    return Verdict("retry_wait", "unknown_outcome", AGAIN_S)
-
-
 def cut_short(_: Claim, __: object) -> Verdict:
     """Decide the same of a text: it may have been taken, and a second one would cost."""
     return Verdict("failed", "unknown_outcome")
-
-
-class _Loaded(Protocol):
-    @property
-    def row(self) -> Any: ...  # noqa: ANN401 - of a database
 
 
 _ENDS: Final = {
@@ -268,19 +260,28 @@ _ENDS: Final = {
 }
 
 
-def _ended(claim: Claim, sent: Sent) -> Verdict | None:
+def _ended(sent: Sent) -> Verdict | None:
     if sent.outcome == "accepted":
         # `delivered` where the answer itself is the proof; mail servers only promise.
-        return Verdict(sent.error or "accepted")
+        return Verdict("delivered" if sent.error == "delivered" else "accepted")
     if sent.outcome == "skipped":
         return Verdict("cancelled", sent.error, counts=False)
     if sent.outcome in _ENDS:
         return Verdict(_ENDS[sent.outcome], sent.error)
     if sent.outcome != "unknown":
         return None
-    if claim.attempts:
-        return Verdict("failed", "unknown_outcome")
-    return Verdict("retry_wait", "unknown_outcome", AGAIN_S)
+    return Verdict("retry_wait", UNKNOWN, AGAIN_S)
+
+
+def planned(shown: NotificationDeliveryOut) -> Planned:
+    """Show a delivery as the answer to its request does."""
+    return Planned(
+        id=shown.id,
+        channel=shown.channel,
+        recipient=shown.recipient,
+        state=shown.state,
+        reason=shown.reason,
+    )
 
 
 def sent_of(

@@ -10,12 +10,14 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from chatserver.infra.database import Database, outages
+from chatserver.infra.idempotency import remember_made
 from chatserver.kernel.paging import EXACT_TOTAL
 from chatserver.notifications.requests.models import (
     Notification,
     NotificationContent,
     NotificationDelivery,
 )
+from chatserver.notifications.requests.policies import GENERAL
 
 # In their order, but first those that are well. One that is to be probed counts as well: somebody
 # must try it, if not with what is urgent.
@@ -67,7 +69,10 @@ where nd.client_id = :client and nd.person = any (:people) and nd.delivery_id >=
   and n.details ->> 'message_id' = :message
 order by nd.delivery_id limit 500
 """)
-# What a sender needs to know, for many at once: whom, what, through whom, and whether still.
+# What follows a notice of messages is met, too, when the message is deleted or its reader removed;
+# only our own requests follow such a notice, so that their `message_id` is an id.
+# What a sender needs to know, for many at once: whom, what, through whom, and whether still. What a
+# person or an address does not want any more is asked here too: much may happen before its time.
 _SENDABLE: Final = """
 select d.id, n.category, n.priority, nd.person, nd.address, nd.notification_id, nd.unless,
   c.sealed as content, p.id as provider_id, p.kind as provider_kind, p.sealed as provider_config,
@@ -75,9 +80,21 @@ select d.id, n.category, n.priority, nd.person, nd.address, nd.notification_id, 
   case nd.unless
     when 'accepted' then f.state in ('accepted', 'delivered')
     when 'delivered' then f.state = 'delivered'
-    when 'read' then i.read_at is not null or exists (select from member m
-      where m.room_id = i.room_id and m.user_id = i.user_id and m.read_seq >= i.upto_seq)
-    else false end as is_met
+    when 'read' then i.read_at is not null or i.room_id is not null and (
+      not exists (select from member m where m.room_id = i.room_id and m.user_id = i.user_id
+        and m.read_seq < i.upto_seq)
+      or case when i.room_id is not null and n.details ->> 'message_id' is not null
+        then exists (select from message q where q.id = (n.details ->> 'message_id')::uuid
+          and q.deleted_at is not null) else false end)
+    else false end as is_met,
+  array(select s.scope || ' ' || s.reason from suppression s
+    where s.client_id = d.client_id and s.channel = w.channel and s.address_hash = nd.address_hash
+      and (s.expires_at is null or s.expires_at > clock_timestamp())) as against,
+  (select p.enabled from app_user u join preference p on p.user_id = u.id
+    where n.priority > 0 and u.client_id = d.client_id and u.external_id = nd.person
+      and p.channel = w.channel and p.category in (coalesce(n.category, $2), '*')
+    order by p.category = '*' limit 1) as is_wanted,
+  t.unknowns, t.unknown_since
 from unnest($1::uuid[]) with ordinality as given(id, place)
 join delivery d on d.id = given.id
 join notification_delivery nd on nd.delivery_id = d.id
@@ -85,6 +102,12 @@ join notification n on n.id = nd.notification_id
 left join notification_content c
   on c.notification_id = nd.notification_id and c.channel = nd.channel
 left join provider p on p.id = d.target_id and p.client_id = d.client_id
+cross join lateral (
+  select case nd.channel when 'forward' then 'webhook' else nd.channel end as channel) w
+cross join lateral (
+  select count(*) as unknowns, min(a.started_at) as unknown_since from delivery_attempt a
+  where d.tries > 1 and a.delivery_id = d.id and a.generation = d.generation
+    and a.outcome = 'unknown') t
 left join delivery f on f.id = nd.instead_of
 left join in_app_notification i
   on i.client_id = d.client_id and i.delivery_id = nd.instead_of
@@ -185,6 +208,7 @@ class NotificationRepository:
     ) -> None:
         self._session.add(notification)
         await self._session.flush()
+        await remember_made(self._session, notification.id)
         self._session.add_all(contents)
         await self._session.flush()
         await self._session.execute(insert(NotificationDelivery), list(deliveries))
@@ -269,7 +293,7 @@ class NotificationLookup:
         """
         with outages():
             pool = await self._database.fast()
-            rows = await pool.fetch(_SENDABLE, list(deliveries))
+            rows = await pool.fetch(_SENDABLE, list(deliveries), GENERAL)
         return {row["id"]: row for row in rows}
 
     async def forward_key(self, client_id: UUID) -> Any:  # noqa: ANN401 - a row, or None

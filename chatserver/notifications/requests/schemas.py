@@ -29,6 +29,7 @@ MOST_BYTES: Final = 256 * 1024
 # With ids, a category and the seal no more than the 4,096 bytes that every push service takes.
 MOST_PUSH_BYTES: Final = 3800
 _SPAN: Final = re.compile(r"(\d{1,5})(s|m|h|d)")
+_WEB: Final = re.compile(r"https?://[^/?#\s]+[!-~]*", re.IGNORECASE)
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
@@ -46,6 +47,14 @@ def _span(value: str) -> str:
     return value
 
 
+def _url(value: str) -> str:
+    # Whether it may be reached is known when it is: what it leads to may change until then.
+    if _WEB.fullmatch(value) is None:
+        msg = "must begin with https:// or http:// and name a host"
+        raise ValueError(msg)
+    return value
+
+
 def span_s(value: str) -> int:
     """Give the seconds of a span such as `2m`."""
     found = _SPAN.fullmatch(value)
@@ -57,7 +66,7 @@ Mailbox: TypeAlias = Annotated[str, StringConstraints(max_length=320), AfterVali
 Line: TypeAlias = Annotated[
     str, StringConstraints(min_length=1, max_length=998, pattern=r"^[^\r\n]+$")
 ]
-Url: TypeAlias = Annotated[str, StringConstraints(min_length=8, max_length=2048)]
+Url: TypeAlias = Annotated[str, StringConstraints(max_length=2048), AfterValidator(_url)]
 
 
 class Recipient(Request):

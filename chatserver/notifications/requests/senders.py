@@ -3,7 +3,6 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from email.utils import parseaddr
 from typing import Any, Final, Protocol
 from uuid import UUID
 
@@ -13,15 +12,13 @@ from chatserver.deliveries.models import Claim, Sent
 from chatserver.infra import standard_webhooks
 from chatserver.infra.addresses import AddressRefusedError
 from chatserver.infra.http_client import OutboundError, Reply
-from chatserver.infra.mail import Mail, MailInvalidError, Outcome, compose
+from chatserver.infra.mail import Outcome
 from chatserver.infra.secrets import SecretBox, UnreadableSecretError
 from chatserver.kernel.clock import Clock, rfc3339
-from chatserver.notifications.requests.models import place_of_address, place_of_content
-from chatserver.notifications.requests.policies import PRIORITIES
-from chatserver.notifications.requests.service import (
-    Inbox,
-    Item,
-)
+from chatserver.notifications.consent.policies import blocks
+from chatserver.notifications.requests.models import Item, place_of_address, place_of_content
+from chatserver.notifications.requests.policies import GENERAL, UNKNOWN
+from chatserver.notifications.requests.service import NAMES, Inbox
 
 SHOWN: Final = 64
 _OK, _MULTIPLE, _GONE, _MANY, _UNAVAILABLE, _ERROR = 200, 300, 410, 429, 503, 500
@@ -81,7 +78,22 @@ def skipped(prepared: Prepared | None) -> Sent | None:
         return Sent(outcome="rejected", error="content_gone")
     if prepared.row["is_met"]:
         return Sent(outcome="skipped", error="fallback_not_needed")
-    return None
+    barred = _barred(prepared.row)
+    return None if barred is None else Sent(outcome="unreachable", error=barred)
+
+
+def _barred(row: Any) -> str | None:  # noqa: ANN401 - of a database
+    """Say what came between the request and this try: an address or a person that wants nothing."""
+    for each in row["against"]:
+        scope, _, reason = each.rpartition(" ")
+        if blocks(
+            scope=scope,
+            reason=reason,
+            category=row["category"] or GENERAL,
+            priority=NAMES[row["priority"]],
+        ):
+            return str(reason)
+    return "preference" if row["is_wanted"] is False else None
 
 
 class ProviderReader(Reader):
@@ -110,99 +122,6 @@ class ProviderReader(Reader):
         return config
 
 
-class MailSenders(Protocol):
-    """Who hands mails over, for each kind of provider."""
-
-    async def __call__(
-        self, kind: str, config: dict[str, Any], recipient: str, message: bytes, *, delivery_id: str
-    ) -> Outcome:
-        """Hand one mail over."""
-        ...
-
-    async def found(self, kind: str, config: dict[str, Any], message_id: str) -> bool | None:
-        """Tell whether a mail that may have been handed over was; None: nobody can know."""
-        ...
-
-
-class Bounces(Protocol):
-    """Who is told that an address does not exist."""
-
-    async def __call__(self, client_id: UUID, address: str) -> None:
-        """Send nothing there any more."""
-        ...
-
-
-class EmailSender(ProviderReader):
-    """Sends mails."""
-
-    def __init__(
-        self,
-        lookup: Lookup,
-        box: SecretBox,
-        *,
-        mailers: MailSenders,
-        config_place: Any,  # noqa: ANN401 - a function of two ids
-        bounced: Bounces,
-        unsubscribe_url: Any,  # noqa: ANN401 - a function, or None
-    ) -> None:
-        super().__init__(lookup, box, config_place=config_place)
-        self._mailers = mailers
-        self._bounced = bounced
-        self._unsubscribe_url = unsubscribe_url
-
-    async def send(self, claim: Claim, prepared: Prepared | None) -> Sent:
-        """Send it once. Never raises but for cancellation: what goes wrong is an outcome."""
-        if (not_tried := skipped(prepared)) is not None:
-            return not_tried
-        assert prepared is not None  # noqa: S101 - `skipped` said so
-        row = prepared.row
-        if row["provider_config"] is None:
-            return Sent(outcome="configuration", error="provider_gone")
-        try:
-            config = self._config(claim, row)
-            mail = self._mail(claim, prepared, config)
-            message = compose(mail)
-        except UnreadableSecretError:
-            return Sent(outcome="configuration", error="credentials_unreadable")
-        except MailInvalidError:
-            return Sent(outcome="rejected", error="mail_invalid")
-        kind = row["provider_kind"]
-        if claim.attempts and await self._mailers.found(kind, config, mail.message_id):
-            return Sent(outcome="accepted", error=None)
-        began = time.monotonic()
-        outcome = await self._mailers(
-            kind, config, prepared.address, message, delivery_id=str(claim.id)
-        )
-        latency_ms = int((time.monotonic() - began) * 1000)
-        if outcome.kind == "recipient":
-            await self._bounced(claim.client_id, prepared.address)
-        # Nobody is told twice of an offer.
-        may_repeat = row["priority"] != PRIORITIES["bulk"]
-        return handed_over(outcome, latency_ms, may_repeat=may_repeat)
-
-    def _mail(self, claim: Claim, prepared: Prepared, config: dict[str, Any]) -> Mail:
-        sender = config["from"]
-        content, row = prepared.content, prepared.row
-        url = None
-        if row["category"] and row["priority"] != PRIORITIES["critical"] and self._unsubscribe_url:
-            url = self._unsubscribe_url(claim.client_id, prepared.address, row["category"])
-        domain = parseaddr(sender)[1].rpartition("@")[2]
-        return Mail(
-            sender=sender,
-            sender_name=config.get("from_name"),
-            recipient=prepared.address,
-            recipient_name=prepared.name,
-            subject=content["subject"],
-            text=content["text"],
-            html=content["html"],
-            reply_to=content["reply_to"],
-            headers=content["headers"],
-            message_id=f"<{claim.id}@{domain}>",
-            at=row["created_at"],
-            unsubscribe_url=url,
-        )
-
-
 def handed_over(outcome: Outcome, latency_ms: int, *, may_repeat: bool) -> Sent:
     """Say what a provider's answer means; `may_repeat`: also what it may have taken already."""
     names = {
@@ -216,7 +135,7 @@ def handed_over(outcome: Outcome, latency_ms: int, *, may_repeat: bool) -> Sent:
     }
     error = None
     if outcome.kind == "ambiguous":
-        error = "unknown_outcome"
+        error = UNKNOWN
     elif outcome.kind != "accepted":
         error = f"{outcome.phase}_{outcome.enhanced or outcome.code or outcome.kind}"
     return Sent(

@@ -1,14 +1,14 @@
 """What one can do with notifications: send, look, cancel. One commit promises every delivery."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 from uuid import UUID
 
 import orjson
 
 from chatserver.deliveries.service import DeliveryService
+from chatserver.infra.idempotency import made_before
 from chatserver.infra.secrets import SecretBox
 from chatserver.infra.unit_of_work import Recorder
 from chatserver.kernel.ids import uuid7
@@ -17,6 +17,7 @@ from chatserver.kernel.principal import Principal
 from chatserver.notifications.requests import policies
 from chatserver.notifications.requests.errors import NotificationNotFoundError
 from chatserver.notifications.requests.models import (
+    Item,
     Notification,
     NotificationContent,
     place_of_address,
@@ -25,6 +26,7 @@ from chatserver.notifications.requests.models import (
 from chatserver.notifications.requests.policies import Draft, sent_of
 from chatserver.notifications.requests.repository import NotificationRepository
 from chatserver.notifications.requests.schemas import (
+    MOST_RECIPIENTS,
     Cancelled,
     LimitOut,
     ListNotificationDeliveries,
@@ -37,19 +39,9 @@ from chatserver.notifications.requests.schemas import (
     SentNotification,
 )
 
+# Every recipient on every channel.
+MOST_DELIVERIES: Final = 5 * MOST_RECIPIENTS
 NAMES = {number: name for name, number in policies.PRIORITIES.items()}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Item:
-    """What is put into somebody's inbox; its delivery is acknowledged and read by its id."""
-
-    client_id: UUID
-    external_id: str
-    delivery_id: UUID
-    notification_id: UUID
-    category: str | None
-    content: Mapping[str, Any]
 
 
 class Inbox(Protocol):
@@ -132,6 +124,8 @@ class NotificationService:
             QuotaExceededError: the client has used up what it may send.
         """
         client_id = principal.client_id
+        if (made := made_before()) is not None:
+            return await self._as_sent(await self._must(principal, made))
         now = await self._notifications.now()
         expires_at = policies.deadline_of(command, now)
         drafts = policies.plan(
@@ -348,6 +342,19 @@ class NotificationService:
             "unless": draft.unless,
             "instead_of": draft.instead_of,
         }
+
+    async def _as_sent(self, notification: Notification) -> SentNotification:
+        """Answer a request that was committed and never answered, with how it stands by now."""
+        rows = await self._notifications.deliveries(
+            notification.id, state=None, after=None, limit=MOST_DELIVERIES
+        )
+        shown = [self._delivery_out(notification, row) for row in rows]
+        return SentNotification(
+            id=notification.id,
+            deliveries=[policies.planned(each) for each in shown],
+            limits=await self._limits(notification.client_id, 0),
+            expires_at=notification.expires_at,
+        )
 
     async def _must(self, principal: Principal, notification_id: UUID) -> Notification:
         found = await self._notifications.find(principal.client_id, notification_id)

@@ -7,7 +7,8 @@ import asyncpg
 import pytest
 
 from chatserver.infra import statements
-from chatserver.infra.statements import Statements
+from chatserver.infra.statements import Statements, _stands
+from tests.support.nodes import eventually
 from tests.support.servers import Database as Address
 
 PID = "select pg_backend_pid()"
@@ -104,3 +105,24 @@ async def test_one_may_be_had_to_oneself(one: Statements) -> None:
         async with one.acquire():
             raise ZeroDivisionError
     assert await one.fetchval("select 1") == 1
+
+
+async def test_those_that_were_cut_off_while_they_were_idle_cost_nobody_a_statement(
+    database: Address,
+) -> None:
+    """After a restart of PostgreSQL nobody gets an error for each connection that is gone."""
+    three = Statements(database.app_url, size=3, settings={"application_name": "cut"})
+    admin = await asyncpg.connect(database.admin_url)
+    try:
+        await asyncio.gather(*(three.fetchval("select 1 from pg_sleep(0.05)") for _ in range(3)))
+        assert three.standing().idle > 1
+        await admin.execute(
+            "select pg_terminate_backend(pid, 5000) from pg_stat_activity"
+            " where application_name = 'cut'"
+        )
+        # The driver has heard of it when the loop has come round.
+        await eventually(lambda: all(not _stands(each) for each, _ in three._idle), why="it heard")
+        assert [await three.fetchval("select 1") for _ in range(3)] == [1, 1, 1]
+    finally:
+        await admin.close()
+        await three.close()

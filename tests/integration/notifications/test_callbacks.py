@@ -19,17 +19,22 @@ from chatserver.kernel.principal import Principal
 from chatserver.notifications.callbacks.door import CallbackDoor
 from chatserver.notifications.callbacks.errors import CallbackHopelessError, CallbackRefusedError
 from chatserver.notifications.callbacks.service import Told
-from chatserver.providers.schemas import CreateProvider
 from chatserver.transport.answers import answers
 from tests.support.mail_server import mail_server
 from tests.support.mailgun_server import MailgunServer, mailgun_server
-from tests.support.notifying import near, send, settled, smtp, working
+from tests.support.notifying import (
+    SIGNING_KEY,
+    mailgun,
+    near,
+    send,
+    settled,
+    smtp,
+    working,
+)
 from tests.support.talk import Talk
 from tests.support.talking import master
 
 __all__ = ["master", "near"]
-
-KEY = "signing-key"
 
 
 @pytest.fixture
@@ -43,21 +48,7 @@ async def server() -> AsyncIterator[MailgunServer]:
         yield made
 
 
-async def mailgun(talk: Talk, master: Principal, server: MailgunServer, **members: Any) -> UUID:
-    config = {
-        "domain": "mg.example.org",
-        "api_key": "key-right",
-        "signing_key": KEY,
-        "base_url": server.url,
-        "from": "shop@example.org",
-    }
-    command = CreateProvider.model_validate(
-        {"channel": "email", "kind": "mailgun", "name": "m", "config": config | members}
-    )
-    return (await talk.container.providers.checks.create(master, command)).id
-
-
-def block(*, key: str = KEY, age_s: float = 0.0) -> dict[str, str]:
+def block(*, key: str = SIGNING_KEY, age_s: float = 0.0) -> dict[str, str]:
     stamp, token = str(int(time.time() - age_s)), secrets.token_hex(25)
     mac = hmac.new(key.encode(), f"{stamp}{token}".encode(), "sha256").hexdigest()
     return {"timestamp": stamp, "token": token, "signature": mac}

@@ -200,4 +200,9 @@ async def test_a_code_is_sent_within_two_seconds_of_a_hundredth_of_600_000_offer
         assert len(crowded.taken) < 6000
         await talk.run("update delivery set state = 'cancelled' where state = 'queued'")
     assert len(took) >= 50
-    assert sorted(took)[int(len(took) * 0.99)] <= LONGEST_S
+    took.sort()
+    p50, p99 = (took[int(len(took) * part)] for part in (0.5, 0.99))
+    print(
+        f"\n{len(took)} codes beside {len(crowded.taken)} offers: p50 {p50:.3f} s, p99 {p99:.3f} s"
+    )
+    assert p99 <= LONGEST_S

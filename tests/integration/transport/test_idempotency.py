@@ -11,10 +11,14 @@ import pytest
 
 from chatserver.infra.database import Database
 from chatserver.infra.idempotency import (
+    RUNNING,
     Held,
     IdempotencyStore,
     Kept,
     KeyUse,
+    Running,
+    made_before,
+    remember_made,
 )
 from chatserver.infra.secrets import SecretBox
 from chatserver.kernel.errors import (
@@ -26,6 +30,7 @@ from chatserver.kernel.errors import (
 from tests.support.rest import CLIENT, SOME_ID, BoxFullError, Door, running
 from tests.support.servers import Database as Address
 
+SOME_MADE = UUID("019a9c1e-0000-7000-8000-0000000000aa")
 BOXES = "/api/v1/boxes"
 Rows: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 ANOTHER_CLIENT = UUID("019a9c1e-0000-7000-8000-0000000000ff")
@@ -277,3 +282,72 @@ class TestStore:
         await away.close()
         with pytest.raises(IdempotencyRunningError):
             await store.begin(use())
+
+
+class TestWhatWasMade:
+    """A request that ties what it makes to its key, in the transaction that makes it."""
+
+    USE = KeyUse(CLIENT, "master:None", "k", b"h" * 32)
+
+    async def made(self, opened: Database, held: Held) -> UUID:
+        """Make something under a key; nobody lives to write down the answer."""
+        token = RUNNING.set(Running(held))
+        try:
+            async with opened.transaction() as session:
+                await remember_made(session, SOME_MADE)
+        finally:
+            RUNNING.reset(token)
+        return SOME_MADE
+
+    async def first(self, store: IdempotencyStore) -> Held:
+        held = await store.begin(self.USE)
+        assert isinstance(held, Held)
+        assert held.made is None
+        return held
+
+    async def test_who_takes_over_from_a_dead_one_learns_of_it(
+        self, store: IdempotencyStore, opened: Database, rows: Rows
+    ) -> None:
+        made = await self.made(opened, await self.first(store))
+        with pytest.raises(IdempotencyRunningError):
+            await store.begin(self.USE)
+        await rows.execute("update idempotency set locked_until = now() - interval '1 s'")
+        again = await store.begin(self.USE)
+        assert isinstance(again, Held)
+        assert again.made == made
+
+    async def test_what_was_committed_without_an_answer_is_found_at_once(
+        self, store: IdempotencyStore, opened: Database
+    ) -> None:
+        held = await self.first(store)
+        made = await self.made(opened, held)
+        # The commit was done, and its answer lost: to the door it looks as if nothing came of it.
+        await store.release(held)
+        again = await store.begin(self.USE)
+        assert isinstance(again, Held)
+        assert again.made == made
+
+    async def test_who_slept_too_long_makes_nothing_a_second_time(
+        self, store: IdempotencyStore, opened: Database, rows: Rows
+    ) -> None:
+        asleep = await self.first(store)
+        await rows.execute("update idempotency set locked_until = now() - interval '1 s'")
+        await self.first(store)
+        with pytest.raises(IdempotencyRunningError):
+            await self.made(opened, asleep)
+
+    async def test_after_a_day_the_key_is_new(
+        self, store: IdempotencyStore, opened: Database, rows: Rows
+    ) -> None:
+        await self.made(opened, await self.first(store))
+        await rows.execute(
+            "update idempotency set locked_until = now() - interval '1 s',"
+            " created_at = now() - interval '25 h'"
+        )
+        await self.first(store)
+
+    async def test_without_a_key_nothing_is_tied(self, opened: Database, rows: Rows) -> None:
+        async with opened.transaction() as session:
+            await remember_made(session, SOME_MADE)
+        assert made_before() is None
+        assert await rows.fetchval("select count(*) from idempotency") == 0

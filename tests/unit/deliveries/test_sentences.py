@@ -75,6 +75,26 @@ def test_every_state_has_its_sentence(
             "provider answered",
             "provider",
         ),
+        (
+            *("email", "retry_wait", "x"),
+            *([("configuration", "resolve_configuration", None)], "or is not public.", "caller"),
+        ),
+        (
+            *("email", "retry_wait", "x"),
+            *([("configuration", "auth_5.7.8", 535)], "log-in: it answered 535 (5.7.8)", "caller"),
+        ),
+        (
+            *("email", "retry_wait", "x"),
+            *([("retryable", "recipient_450", 450)], "recipient: it answered 450.", "recipient"),
+        ),
+        (
+            *("email", "retry_wait", "x"),
+            *([("retryable", "connect_retryable", None)], "not be reached.", "provider"),
+        ),
+        (
+            *("email", "suppressed", "soft_bounce"),
+            *([("unreachable", "soft_bounce", None)], "for some days", "recipient"),
+        ),
         ("email", "failed", "p", [("rejected", "mail_invalid", None)], "no mail", "caller"),
         ("email", "scheduled", None, [], "for its time", None),
         (

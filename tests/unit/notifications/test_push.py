@@ -8,8 +8,9 @@ import pytest
 from chatserver.deliveries.models import Claim, Sent
 from chatserver.infra.web_push import Kind, PushOutcome
 from chatserver.kernel.ids import uuid7
+from chatserver.notifications.mails.policies import cut_off
 from chatserver.notifications.push.policies import Part, Rests, message_of, summed_up
-from chatserver.notifications.requests.policies import cut_off, judge
+from chatserver.notifications.requests.policies import judge
 
 ID = UUID(int=7 << 80)
 
@@ -145,8 +146,8 @@ class TestRests:
 
 
 class Loaded:
-    def __init__(self, priority: int) -> None:
-        self.row = {"priority": priority}
+    def __init__(self, priority: int, *, unknowns: int = 0, kind: str = "smtp") -> None:
+        self.row = {"priority": priority, "unknowns": unknowns, "provider_kind": kind}
 
 
 def test_a_mail_that_was_cut_off_is_repeated_once_and_an_offer_never() -> None:
@@ -156,5 +157,9 @@ def test_a_mail_that_was_cut_off_is_repeated_once_and_an_offer_never() -> None:
         "unknown_outcome",
         120,
     )
-    assert cut_off(claim(attempts=1), Loaded(1)).state == "failed"
+    # An earlier refusal is no reason not to: only what may have arrived twice is given up.
+    assert cut_off(claim(attempts=1), Loaded(1)).state == "retry_wait"
+    assert cut_off(claim(attempts=1), Loaded(1, unknowns=1)).state == "failed"
     assert cut_off(claim(), Loaded(2)).state == "failed"
+    # Who can be asked what became of it is.
+    assert cut_off(claim(), Loaded(2, kind="mailgun")).state == "retry_wait"

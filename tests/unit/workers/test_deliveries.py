@@ -92,7 +92,7 @@ class Nothing:
     async def succeeded(self, claim: Claim) -> None:
         return
 
-    async def lost(self, claim: Claim) -> None:
+    async def lost(self, claim: Claim, sent: Sent) -> None:
         return
 
     async def pass_on(self) -> bool:

@@ -1,0 +1,163 @@
+"""How mails are sent: one try, told as an outcome; what may have arrived is asked after first."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from email.utils import parseaddr
+from typing import Any, Final, Protocol
+from uuid import UUID
+
+from chatserver.deliveries.models import Claim, Sent
+from chatserver.deliveries.queue import LEASE_S
+from chatserver.infra.mail import Mail, MailInvalidError, Outcome, compose
+from chatserver.infra.mailgun_events import MailEvent
+from chatserver.infra.secrets import SecretBox, UnreadableSecretError
+from chatserver.notifications.mails.policies import (
+    TELLING,
+    is_soft,
+    may_repeat,
+    may_wait,
+    reconciled,
+)
+from chatserver.notifications.requests.policies import PRIORITIES, UNKNOWN
+from chatserver.notifications.requests.senders import (
+    Lookup,
+    Prepared,
+    ProviderReader,
+    handed_over,
+    skipped,
+)
+
+# A try that was cut off is noted when its lease ends, and clocks differ.
+KNOWN_WITHIN: Final = timedelta(seconds=LEASE_S + 60)
+
+
+class MailSenders(Protocol):
+    """Who hands mails over, for each kind of provider."""
+
+    async def __call__(
+        self, kind: str, config: dict[str, Any], recipient: str, message: bytes, *, delivery_id: str
+    ) -> Outcome:
+        """Hand one mail over."""
+        ...
+
+    async def told(
+        self, kind: str, config: dict[str, Any], message_id: str, *, since: datetime | None
+    ) -> Sequence[MailEvent] | None:
+        """Tell what became of a mail that may have been handed over, where one can ask.
+
+        Empty: it is not known there. None: it can't be asked now. `since`: nothing older counts.
+        """
+        ...
+
+
+class Bounces(Protocol):
+    """Who is told that an address does not exist."""
+
+    async def __call__(self, client_id: UUID, address: str) -> None:
+        """Send nothing there any more."""
+        ...
+
+
+class EmailSender(ProviderReader):
+    """Sends mails."""
+
+    def __init__(
+        self,
+        lookup: Lookup,
+        box: SecretBox,
+        *,
+        mailers: MailSenders,
+        config_place: Any,  # noqa: ANN401 - a function of two ids
+        bounced: Bounces,
+        unsubscribe_url: Any,  # noqa: ANN401 - a function, or None
+    ) -> None:
+        super().__init__(lookup, box, config_place=config_place)
+        self._mailers = mailers
+        self._bounced = bounced
+        self._unsubscribe_url = unsubscribe_url
+
+    async def send(self, claim: Claim, prepared: Prepared | None) -> Sent:
+        """Send it once. Never raises but for cancellation: what goes wrong is an outcome."""
+        if prepared is not None and prepared.row["unknowns"]:
+            # Before anything else: it may have gone out, whatever was wished since.
+            known = await self._known(claim, prepared)
+            if known is not None:
+                return known
+        if (not_tried := skipped(prepared)) is not None:
+            return not_tried
+        assert prepared is not None  # noqa: S101 - `skipped` said so
+        row = prepared.row
+        if row["provider_config"] is None:
+            return Sent(outcome="configuration", error="provider_gone")
+        try:
+            config = self._config(claim, row)
+            mail = self._mail(claim, prepared, config)
+            message = compose(mail)
+        except UnreadableSecretError:
+            return Sent(outcome="configuration", error="credentials_unreadable")
+        except MailInvalidError:
+            return Sent(outcome="rejected", error="mail_invalid")
+        kind = row["provider_kind"]
+        began = time.monotonic()
+        outcome = await self._mailers(
+            kind, config, prepared.address, message, delivery_id=str(claim.id)
+        )
+        latency_ms = int((time.monotonic() - began) * 1000)
+        # Nobody is told twice of an offer.
+        sent = handed_over(outcome, latency_ms, may_repeat=may_wait(row))
+        if outcome.kind == "recipient" and not is_soft(sent.error):
+            await self._bounced(claim.client_id, prepared.address)
+        return sent
+
+    async def _known(self, claim: Claim, prepared: Prepared) -> Sent | None:
+        """Ask the provider what became of a mail that it may have. None: it is sent again."""
+        row = prepared.row
+        is_over = not may_repeat(row)
+        if row["provider_kind"] not in TELLING or row["provider_config"] is None:
+            return Sent(outcome="rejected", error=UNKNOWN) if is_over else None
+        try:
+            config = self._config(claim, row)
+        except UnreadableSecretError:
+            return Sent(outcome="configuration", error="credentials_unreadable")
+        began = time.monotonic()
+        events = await self._mailers.told(
+            row["provider_kind"],
+            config,
+            _message_id(claim, config["from"]),
+            # A replay has the Message-ID of what was sent before, which tells nothing of this one.
+            since=None if claim.generation == 1 else row["unknown_since"] - KNOWN_WITHIN,
+        )
+        sent = reconciled(events, is_over=is_over)
+        if sent is None:
+            return None
+        if events is not None and any(event.is_hard for event in events):
+            await self._bounced(claim.client_id, prepared.address)
+        return replace(sent, latency_ms=int((time.monotonic() - began) * 1000))
+
+    def _mail(self, claim: Claim, prepared: Prepared, config: dict[str, Any]) -> Mail:
+        sender = config["from"]
+        content, row = prepared.content, prepared.row
+        url = None
+        if row["category"] and row["priority"] != PRIORITIES["critical"] and self._unsubscribe_url:
+            url = self._unsubscribe_url(claim.client_id, prepared.address, row["category"])
+        return Mail(
+            sender=sender,
+            sender_name=config.get("from_name"),
+            recipient=prepared.address,
+            recipient_name=prepared.name,
+            subject=content["subject"],
+            text=content["text"],
+            html=content["html"],
+            reply_to=content["reply_to"],
+            headers=content["headers"],
+            message_id=_message_id(claim, sender),
+            at=row["created_at"],
+            unsubscribe_url=url,
+        )
+
+
+def _message_id(claim: Claim, sender: str) -> str:
+    """Name a mail: the same for all tries, through whomever."""
+    return f"<{claim.id}@{parseaddr(sender)[1].rpartition('@')[2]}>"
