@@ -3,12 +3,13 @@
 import asyncio
 import random
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import asdict
 from ipaddress import ip_network
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
+import orjson
 import structlog
 from aiohttp import web
 
@@ -51,6 +52,7 @@ from chatserver.transport.documents import served
 from chatserver.transport.forwarding import Forwarder
 from chatserver.transport.http import RestDoor
 from chatserver.transport.limits import network_of
+from chatserver.transport.numbers import caps_of
 from chatserver.transport.sockets import SocketDoor
 from chatserver.transport.stored import StoredDoor
 from chatserver.transport.websocket import WebSocketDoor
@@ -59,7 +61,8 @@ from chatserver.webhooks.sources.door import InboundDoor
 log = structlog.get_logger(__name__)
 
 # For RATE_LIMITS_ENABLED=false.
-UNLIMITED: Final[dict[str, int]] = defaultdict(lambda: 1 << 30)
+UNLIMITED: Final = caps_of(defaultdict(lambda: 1 << 30))
+_TYPING: Final = {"typing": asdict(TYPING)}
 EXPIRE_S: Final = 2.0
 AGAIN_S: Final = 1.0
 # What a client may rely on; more of it comes with later versions.
@@ -158,23 +161,15 @@ class Server:
     def _address_of(self, request: web.Request) -> str:
         return caller_of(request, self.trusted_proxies)
 
-    def _announced(self, principal: Principal) -> Mapping[str, Any]:
-        limits = self.container.gate.book.of(principal.client_id).limits
-        return {**limits, "typing": asdict(TYPING)}
+    def _announced(self, principal: Principal) -> orjson.Fragment:
+        return self.container.gate.book.of(principal.client_id).announced(_TYPING)
 
     def _caps(self, principal: Principal | None) -> Caps:
-        book = self.container.gate.book
-        limits = (book.default if principal is None else book.of(principal.client_id)).limits
         if not self.settings.rate_limits_enabled:
-            limits = UNLIMITED
-        return Caps(
-            per_user=limits["connections_per_user"],
-            per_device=limits["connections_per_device"],
-            # The same for all clients: nobody knows whose an address is before he has connected.
-            per_address=limits["connections_per_address"],
-            per_client=limits["connections_per_client"],
-            offences=limits["violations_per_minute"],
-        )
+            return UNLIMITED
+        book = self.container.gate.book
+        numbers = book.default if principal is None else book.of(principal.client_id)
+        return numbers.caps
 
     def _application(self) -> web.Application:
         app = web.Application(
@@ -267,7 +262,7 @@ class Server:
     async def _authenticate(
         self,
         handshake: Handshake,
-        token: str | None,
+        token: object,
         device_id: str | None,
         client_slug: str | None,
     ) -> Accepted:
@@ -281,7 +276,9 @@ class Server:
             return arrival.principal
 
         gate = self.container.gate
-        principal = await gate.authenticate(token, handshake.address, check)
+        # What is no text can't be guessed at, so nothing is counted: `check` refuses it.
+        guess = token if isinstance(token, str) else None
+        principal = await gate.authenticate(guess, handshake.address, check)
         assert arrival is not None  # noqa: S101 - `check` has set it
         check_origin(principal, handshake.origin)
         await gate.connect(principal, handshake.address)

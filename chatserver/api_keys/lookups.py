@@ -118,8 +118,7 @@ class ScopedKeyLookup:
             UnavailableError: PostgreSQL is away or too slow.
         """
         with outages():
-            async with asyncio.timeout(ACQUIRE_S):
-                return await self._finding.ask((kid, gen))
+            return await self._finding.ask((kid, gen), within_s=ACQUIRE_S)
 
     async def mint(self, kid: str, *, cur_mac: bytes, successor: Successor) -> bool:
         """Let a successor wait for its first use; False when there is one, or the key was followed.
@@ -128,8 +127,7 @@ class ScopedKeyLookup:
             UnavailableError: PostgreSQL is away or too slow.
         """
         with outages():
-            async with asyncio.timeout(ACQUIRE_S):
-                return await self._minting.ask((kid, cur_mac, successor))
+            return await self._minting.ask((kid, cur_mac, successor), within_s=ACQUIRE_S)
 
     async def activate(
         self, kid: str, *, pend_mac: bytes, door: str, successor: Successor | None, life: KeyLife
@@ -143,18 +141,18 @@ class ScopedKeyLookup:
         """
         change = (kid, pend_mac, successor)
         with outages():
-            async with asyncio.timeout(ACQUIRE_S):
-                if successor is None:
+            if successor is None:
+                async with asyncio.timeout(ACQUIRE_S):
                     [done] = await self._activate_all([change], door=door, life=life)
                     return done
-                batcher = self._activating.get((door, life))
-                if batcher is None:
-                    work = partial(self._activate_all, door=door, life=life)
-                    batcher = self._activating[door, life] = Batcher(work, size=TOGETHER)
-                return await batcher.ask(change)
+            batcher = self._activating.get((door, life))
+            if batcher is None:
+                work = partial(self._activate_all, door=door, life=life)
+                batcher = self._activating[door, life] = Batcher(work, size=TOGETHER)
+            return await batcher.ask(change, within_s=ACQUIRE_S)
 
     async def _find_all(self, asked: Sequence[tuple[str, int]]) -> list[StoredScopedKey | None]:
-        pool = await self._database.fast()
+        pool = await self._database.arriving()
         kids, gens = [kid for kid, _ in asked], [gen for _, gen in asked]
         found: list[StoredScopedKey | None] = [None] * len(asked)
         for row in await pool.fetch(_FIND, kids, gens):
@@ -177,7 +175,7 @@ class ScopedKeyLookup:
     async def _change(
         self, statement: str, changes: Sequence[_Change], *more: object
     ) -> list[bool]:
-        pool = await self._database.fast()
+        pool = await self._database.arriving()
         rows = await pool.fetch(
             statement,
             [kid for kid, _, _ in changes],
@@ -199,7 +197,7 @@ class ScopedKeyLookup:
         """
         with outages():
             async with asyncio.timeout(ACQUIRE_S):
-                rows = await (await self._database.fast()).fetch(_LIVING, list(kids), stale)
+                rows = await (await self._database.arriving()).fetch(_LIVING, list(kids), stale)
         return {row["kid"]: row["is_stale"] for row in rows}
 
     async def touch(self, kids: Sequence[str]) -> None:

@@ -53,8 +53,8 @@ left join message m on m.id = coalesce(e.message_id, (e.data ->> 'message_id')::
 READS_OF: Final = 50
 _READ: Final = """'[' || string_agg('{"user_id":' || to_json(o.external_id)::text
     || ',"read_seq":' || n.read_seq || '}', ',' order by o.external_id collate "C") || ']'"""
-# Of several users at once: each line of the question is one sync. Rooms are looked up one by one
-# (`offset 0`), not merged with all that there are; what several lines ask of one is read once.
+# Each line of the question is one user's sync; what several ask of one room is read once. Rooms are
+# looked up one by one (`offset 0`), and a step later those that are deleted are left out (0109).
 _CHANGED: Final = f"""
 with s as materialized (
   select a.ord, a.since, statement_timestamp() as now, u.rooms_version, f.*,
@@ -70,10 +70,10 @@ with s as materialized (
     from member x cross join lateral (
       select r.id, r.id as r_id, r.epoch as r_epoch, r.min_seq as r_min_seq,
         r.last_seq as r_last_seq, r.msg_no as r_msg_no, r.last_event_at,
-        r.members_count <= $7 and r.type = any ($8) as is_small
-      from room r where r.id = x.room_id and r.deleted_at is null offset 0
+        r.deleted_at as r_deleted_at, r.members_count <= $7 and r.type = any ($8) as is_small
+      from room r where r.id = x.room_id offset 0
     ) r
-    where x.user_id = u.id
+    where x.user_id = u.id and r.r_deleted_at is null
       and (a.after is null or r.id > a.after or r.id = any (a.named::uuid[]))
       and (a.since is null or r.last_event_at > a.since or x.updated_at > a.since
         or x.joined_at > a.since or r.id = any (a.named::uuid[]))
@@ -97,6 +97,7 @@ left join member m on m.user_id = u.id
 left join room r on r.id = m.room_id and r.deleted_at is null
 where u.id = any ($1)
 """
+_HEADS: Final = "select id, last_seq from room where id = any($1)"
 # Of so many who connect at the same time.
 TOGETHER: Final = 32
 _Question: TypeAlias = tuple[UUID, datetime | None, UUID | None, Sequence[UUID], int]
@@ -271,6 +272,7 @@ class ChatRepository:
             [f"{{{','.join(map(str, each[3]))}}}" for each in asked],
             [each[4] for each in asked],
             *(READS_OF, SHARED_BY, list(SHARED_TYPES)),
+            arriving=True,
         )
         found: list[list[asyncpg.Record]] = [[] for _ in asked]
         for row in rows:
@@ -287,7 +289,7 @@ class ChatRepository:
         )
 
     async def heads(self, room_ids: Sequence[UUID]) -> dict[UUID, int]:
-        rows = await self._fetch("select id, last_seq from room where id = any($1)", list(room_ids))
+        rows = await self._fetch(_HEADS, list(room_ids), arriving=True)
         return {row[0]: row[1] for row in rows}
 
     async def subscriptions(self, user_id: UUID) -> Subscriptions:
@@ -297,7 +299,7 @@ class ChatRepository:
     async def _subscriptions_of(self, users: Sequence[UUID]) -> list[Subscriptions]:
         found = {user_id: Subscriptions(0) for user_id in users}
         for user_id, version, room_id, last_seq, joined_seq in await self._fetch(
-            _SUBSCRIPTIONS, list(found)
+            _SUBSCRIPTIONS, list(found), arriving=True
         ):
             known = found[user_id]
             if known.version != version:
@@ -321,9 +323,11 @@ class ChatRepository:
         )
         return Changes({row[0]: row[1] for row in rooms}, {row[0]: row[1] for row in users})
 
-    async def _fetch(self, statement: str, *values: object) -> list[asyncpg.Record]:
+    async def _fetch(
+        self, statement: str, *values: object, arriving: bool = False
+    ) -> list[asyncpg.Record]:
         with outages():
-            pool = await self._database.fast()
+            pool = await (self._database.arriving() if arriving else self._database.fast())
             return list(await pool.fetch(statement, *values))
 
 

@@ -15,7 +15,7 @@ from chatserver.settings import Settings
 CONNECT_S: Final = 5.0
 # What one process may hold open: the pools of `infra/database.py`, of retrieval and search, a
 # leader, the health check. Workers need as many as web processes.
-PER_PROCESS: Final = 10 + 4 + 4 + 4 + 2
+PER_PROCESS: Final = 10 + 4 + 4 + 4 + 4 + 2
 SCHEDULER: Final = 4
 STRONG: Final = 32
 # Fewer different characters than any 32 random ones have.

@@ -31,16 +31,25 @@ class Batcher(Generic[Asked, Given]):
         self.calls = 0
         self.things = 0
 
-    async def ask(self, thing: Asked) -> Given:
-        """Have one thing done, together with others.
+    async def ask(self, thing: Asked, *, within_s: float | None = None) -> Given:
+        """Have one thing done, together with others; `within_s` is how long to wait for it.
 
         Raises:
+            TimeoutError: it took longer. Whether it was done is unknown.
             Exception: whatever the shared call raised.
         """
-        done: asyncio.Future[Given] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[Given] = loop.create_future()
         self._waiting.append((thing, done))
         self._fill()
-        return await done
+        if within_s is None:
+            return await done
+        # Not `asyncio.timeout`, which costs several times as much and could cancel more than this.
+        deadline = loop.call_later(within_s, _expire, done)
+        try:
+            return await done
+        finally:
+            deadline.cancel()
 
     def _fill(self) -> None:
         while self._waiting and len(self._running) < self._in_flight:
@@ -77,3 +86,8 @@ class Batcher(Generic[Asked, Given]):
         for (_, done), answer in zip(taken, given, strict=True):
             if not done.done():
                 done.set_result(answer)
+
+
+def _expire(done: "asyncio.Future[Given]") -> None:
+    if not done.done():
+        done.set_exception(TimeoutError())

@@ -64,8 +64,8 @@ _PROCESS: Final = (
     _counter(_EVERY, "loop_blocked", "Times that the event loop stood still for longer than "
         "`LOOP_BLOCKED_MS`; the log has the stack."),
     _counter(_EVERY, "loop_blocked_seconds", "How long it stood still in all those times."),
-    _gauge(_EVERY, "database_connections", "Connections to PostgreSQL. Pool: `services`, `reads` or"
-        " `writes`; state: `busy` or `idle`.", "pool", "state"),
+    _gauge(_EVERY, "database_connections", "Connections to PostgreSQL. Pool: `services`, `reads`,"
+        " `writes` or `arrivals`; state: `busy` or `idle`.", "pool", "state"),
     _gauge(_EVERY, "database_connections_limit", "The most that a pool opens.", "pool"),
     _gauge(_EVERY, "database_waiting", "Statements that wait for a free connection.", "pool"),
     _counter(_EVERY, "database_unavailable", "Statements that PostgreSQL could not serve: too"

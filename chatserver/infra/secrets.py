@@ -22,6 +22,7 @@ SCOPED: Final = "csu_"
 MAX_LENGTH: Final = 128
 
 _ALPHABET: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_PAIRS: Final = [first + second for first in _ALPHABET for second in _ALPHABET]
 _KID_LENGTH: Final = 16
 _SECRET_LENGTH: Final = 43
 _SECRET_BYTES: Final = 32
@@ -248,7 +249,10 @@ def _secret() -> str:
 
 
 def _crc(text: str) -> str:
-    return _base62(zlib.crc32(text.encode("ascii")), _CRC_LENGTH)
+    # Two digits at a time: it is asked for several times by everyone who connects.
+    number, last = divmod(zlib.crc32(text.encode("ascii")), len(_PAIRS))
+    first, middle = divmod(number, len(_PAIRS))
+    return _PAIRS[first] + _PAIRS[middle] + _PAIRS[last]
 
 
 def _base62(number: int, length: int) -> str:

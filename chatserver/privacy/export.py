@@ -11,7 +11,7 @@ from chatserver.kernel.clock import rfc3339
 from chatserver.kernel.opening import Open
 from chatserver.kernel.principal import Principal
 from chatserver.kernel.wire import Lines
-from chatserver.privacy import inbound, told
+from chatserver.privacy import asked, inbound, told
 from chatserver.privacy.repository import PrivacyRepository
 from chatserver.privacy.schemas import PersonPath
 from chatserver.users.models import User
@@ -41,10 +41,10 @@ class Exporter:
             seats = await privacy.seats(user.client_id, user.id)
             files = await privacy.files(user.client_id, user.id)
             bans = await privacy.bans(user.client_id, user.id)
-            of_bots = await privacy.asked_of_bots(user.client_id, user.id)
+            others = await asked.everything(work.session, user.client_id, user.id, user.external_id)
             work.audit(user.client_id, principal, "user.export", f"user:{user.external_id}")
         small = {"key": keys, "membership": seats, "ban": bans, "file": files}
-        for kind, members in of_bots:
+        for kind, members in others:
             small.setdefault(kind, []).append(members)
         return Lines.of(self._lines(user, small, is_own=principal.is_user))
 
@@ -88,14 +88,20 @@ class Exporter:
         for kind, members in chosen:
             yield _line(kind, members)
         after = UUID(int=0)
-        while True:
+        found: list[dict[str, Any]] = [{}] * told.PAGE
+        while len(found) == told.PAGE:
             async with self._open_work() as work:
                 found = await told.notifications(work.session, user.client_id, user.id, after)
             for members in found:
                 yield _line("notification", members)
-            if len(found) < told.PAGE:
-                return
-            after = found[-1]["id"]
+            after = found[-1]["id"] if found else after
+        after, found = UUID(int=0), [{}] * told.PAGE
+        while len(found) == told.PAGE:
+            async with self._open_work() as work:
+                found = await told.deliveries(work.session, user.client_id, user.external_id, after)
+            for members in found:
+                yield _line("delivery", members)
+            after = found[-1]["id"] if found else after
 
     async def _said_by_vendors(self, user: User, *, with_body: bool) -> AsyncIterator[bytes]:
         after: UUID | None = inbound.FIRST

@@ -78,14 +78,6 @@ _KEYS: Final = text("""
 select kid, device_id, scopes, status, created_at, last_seen_at, abs_expires_at
 from key_family where client_id = :client and user_id = :user order by created_at, kid
 """)
-_DOCUMENTS: Final = text("""
-select id, bot_id, kind, name, title, url, created_at from document
-where client_id = :client and uploaded_by = :user and deleted_at is null order by created_at, id
-""")
-_SEARCHES: Final = text("""
-select id, cast(bot_ids as text[]) as bot_ids, query, created_at from retrieval
-where client_id = :client and user_id = :user order by created_at, id
-""")
 
 
 class PrivacyRepository:
@@ -354,17 +346,6 @@ class PrivacyRepository:
             select(AuditRow).where(*where).order_by(col(AuditRow.id).desc()).limit(limit)
         )
         return list(rows)
-
-    async def asked_of_bots(
-        self, client_id: UUID, user_id: UUID
-    ) -> list[tuple[str, dict[str, Any]]]:
-        """Give the documents that a person handed in, and the questions that were kept."""
-        names = {"client": client_id, "user": user_id}
-        return [
-            (kind, dict(row))
-            for kind, statement in (("document", _DOCUMENTS), ("search", _SEARCHES))
-            for row in (await self._session.execute(statement, names)).mappings()
-        ]
 
     def _of(self, erasure: Erasure) -> dict[str, Any]:
         return {

@@ -62,6 +62,9 @@ class Admission:
             self._places.release()
 
     async def _acquire(self) -> None:
+        if not self._places.locked():
+            await self._places.acquire()  # there is one: no clock is needed to get it
+            return
         try:
             async with asyncio.timeout(self._queue_s):
                 await self._places.acquire()

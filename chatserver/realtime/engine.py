@@ -28,7 +28,7 @@ from chatserver.realtime.publisher import BusSettings
 from chatserver.realtime.recovery import Recovery
 from chatserver.realtime.repair import Repair
 from chatserver.realtime.restore import Restorer
-from chatserver.realtime.standing import oldest_tokens
+from chatserver.realtime.standing import kids_of, oldest_tokens
 from chatserver.realtime.store import Store
 from chatserver.realtime.tips import Tips
 from chatserver.realtime.tracked import Claim, TrackedConnection, Tracker
@@ -217,12 +217,7 @@ class Realtime:
 
     def kids(self) -> set[str]:
         """Name the keys that this node's connections were accepted with."""
-        return {
-            principal.kid
-            for session in self.sessions()
-            for principal in session.principals()
-            if principal.kid
-        }
+        return kids_of(self.sessions())
 
     def bearers(self) -> dict[UUID, float]:
         """Name the users who came without a key, with when the oldest of their tokens was issued.
@@ -322,6 +317,16 @@ class Realtime:
             # Greeted before it is subscribed, it can't be told that it goes on.
             claim=None if session.in_limbo else Claim.of(auth),
         )
+
+    def enter_now(self, connection: Connection) -> bool:
+        """Subscribe a connection whose user's rooms are here already; False: that takes `enter`."""
+        now = type(connection) is Connection and self.hub.has_rooms(connection.principal.user_id)
+        if not now or not self.may_listen(connection.principal, connection.namespace):
+            return False
+        self.hub.add(connection)
+        if self.presence is not None:
+            self.presence.enter(connection)
+        return True
 
     async def enter(self, connection: Connection) -> None:
         """Subscribe a connection that was accepted.

@@ -3,7 +3,7 @@
 import asyncio
 import base64
 import math
-import secrets
+import os
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Final, TypeAlias
@@ -172,7 +172,7 @@ class EngineServer:
 
     def generate_id(self) -> str:
         """Make a session id. On polling it is a credential: 120 random bits."""
-        return base64.urlsafe_b64encode(secrets.token_bytes(15)).decode()
+        return base64.urlsafe_b64encode(os.urandom(15)).decode()
 
     def start_background_task(
         self, target: Callable[..., Coroutine[Any, Any, Any]], *args: Any, **kwargs: Any

@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections.abc import Callable
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeAlias
 
 import structlog
 
@@ -23,6 +23,8 @@ CONNECT_S: Final = 5.0
 LIMBO_S: Final = 10.0
 
 End = Callable[[Any, str, str, str], None]
+# A credential as it was shown: the token, and the client that was named with it.
+_Shown: TypeAlias = tuple[str, str | None]
 
 
 class Arrivals(Protocol):
@@ -42,6 +44,10 @@ class Arrivals(Protocol):
         session: Standing,
     ) -> Connection:
         """Make the connection that this client asked for, which is yet to enter."""
+        ...
+
+    def enter_now(self, connection: Connection) -> bool:
+        """Subscribe a connection if that takes no time; False: use `enter`."""
         ...
 
     async def enter(self, connection: Connection) -> None:
@@ -120,10 +126,17 @@ class Entrance:
             Refused: the door doesn't want it.
             DomainError: it can't be done now, or there are too many.
         """
+        shown = _shown(auth)
+        known = self._known(session, namespace, shown)
+        if known is not None and not session.in_limbo:
+            # The second and third namespace: nothing is asked, so there is nothing to bound.
+            connection = seat(known)
+            if self._arrivals.enter_now(connection):
+                return connection
         async with self.admission.place():
             try:
                 async with asyncio.timeout(CONNECT_S):
-                    principal = await self._authenticate(session, namespace, auth)
+                    principal = await self._authenticate(session, namespace, auth, shown)
                     connection = seat(principal)
                     if not session.in_limbo:
                         try:
@@ -168,18 +181,25 @@ class Entrance:
             else:
                 connection.open()
 
-    async def _authenticate(self, session: Standing, namespace: str, auth: Any) -> Principal:
-        shown = None
-        if isinstance(auth, dict) and isinstance(auth.get("token"), str):
-            client = auth.get("client")
-            shown = (auth["token"], client if isinstance(client, str) else None)
-            known = session.verified.get(shown)
-            if (
-                known is not None
-                and (session.in_limbo or not self._is_over(known))
-                and self._arrivals.may_listen(known, namespace)
-            ):
-                return known
+    def _known(self, session: Standing, namespace: str, shown: _Shown | None) -> Principal | None:
+        """Give whose credential this is, if the connection has shown it before."""
+        if shown is None:
+            return None
+        known = session.verified.get(shown)
+        if (
+            known is not None
+            and (session.in_limbo or not self._is_over(known))
+            and self._arrivals.may_listen(known, namespace)
+        ):
+            return known
+        return None
+
+    async def _authenticate(
+        self, session: Standing, namespace: str, auth: Any, shown: _Shown | None
+    ) -> Principal:
+        known = self._known(session, namespace, shown)
+        if known is not None:
+            return known
         accepted = await self._door.accept(namespace, session.handshake, auth, session.first)
         if session.first is None and self.census is not None:
             self.census.enter(session, accepted.principal)
@@ -200,3 +220,10 @@ class Entrance:
     def _is_over(self, principal: Principal) -> bool:
         ends = principal.expires_at
         return ends is not None and ends <= self._clock().timestamp()
+
+
+def _shown(auth: Any) -> _Shown | None:
+    if isinstance(auth, dict) and isinstance(auth.get("token"), str):
+        client = auth.get("client")
+        return (auth["token"], client if isinstance(client, str) else None)
+    return None

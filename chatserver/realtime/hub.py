@@ -165,6 +165,11 @@ class Hub:
             self._changed(listener)
         return listener
 
+    def has_rooms(self, user_id: UUID) -> bool:
+        """Whether a user's rooms are subscribed here."""
+        listener = self.listeners.get(user_id)
+        return listener is not None and listener.version is not None
+
     def has(self, connection: Connection) -> bool:
         listener = self.listeners.get(connection.principal.user_id)
         return listener is not None and connection in listener.connections

@@ -1,7 +1,7 @@
 """A user's rooms, read when the first socket connects and again when they may have changed."""
 
 import asyncio
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Iterable, Mapping
 from functools import partial
 from typing import Final, Protocol
 from uuid import UUID
@@ -17,6 +17,8 @@ from chatserver.realtime.stream import PAGE, RoomStream
 log = structlog.get_logger(__name__)
 
 SETTLE_S: Final = 30.0
+# For so long rooms are gathered whose channels have just been asked for.
+TOGETHER_S: Final = 0.01
 
 
 class Confirmations(Protocol):
@@ -41,6 +43,7 @@ class Memberships:
         self._hub = recovery.hub
         self._log = recovery.truth
         self._bus = bus
+        self._unconfirmed: dict[UUID, None] = {}
         recovery.follow = self._confirm
 
     async def settle(self, listener: Listener) -> None:
@@ -77,20 +80,14 @@ class Memberships:
             found = await self._log.subscriptions(listener.user_id)
             if self._hub.listeners.get(listener.user_id) is not listener:
                 return
-            late = [
-                (room_id, seat)
-                for room_id, seat in found.rooms.items()
-                if not self._seat(listener, room_id, seat)
-            ]
+            late = self._seat_all(listener, found.rooms)
             vanished = [
                 room_id
                 for room_id in listener.rooms
                 if room_id not in found.rooms and room_id not in noted
             ]
             first, listener.version = listener.version is None, found.version
-            unconfirmed = [room for room in found.rooms if not self._bus.is_confirmed(room)]
-            if unconfirmed:
-                self._recovery.in_background(self._confirm(unconfirmed))
+            self._confirm_soon(room for room in found.rooms if not self._bus.is_confirmed(room))
             if first and late:
                 self._recovery.suspect(listener.user_id)  # a connect waits for none of this
                 return
@@ -101,6 +98,24 @@ class Memberships:
             self._recovery.loaded()
             listener.noted = None
             listener.loading = None
+
+    def _seat_all(self, listener: Listener, seats: Mapping[UUID, Seat]) -> list[tuple[UUID, Seat]]:
+        """Subscribe a listener to rooms that were read; give those that take more than that."""
+        is_plain = listener.version is None and not listener.noted
+        streams, late = self._hub.streams, []
+        for room_id, seat in seats.items():
+            stream = streams.get(room_id)
+            if (
+                is_plain
+                and stream is not None
+                and seat.joined_seq - 1 <= stream.head
+                and seat.last_seq <= stream.head
+            ):
+                # Somebody here follows it already, and nothing is new: that is nearly all of them.
+                self._hub.enter(listener, stream)
+            elif not self._seat(listener, room_id, seat):
+                late.append((room_id, seat))
+        return late
 
     def _seat(self, listener: Listener, room_id: UUID, seat: Seat) -> bool:
         """Subscribe a listener to a room that was read; False when that takes more than that."""
@@ -156,6 +171,18 @@ class Memberships:
 
     def unwatch(self, connection: Connection, room_id: UUID) -> None:
         self._hub.unwatch(connection, room_id)
+
+    def _confirm_soon(self, room_ids: Iterable[UUID]) -> None:
+        """Confirm rooms with all others that wait for it: a crowd shares one look at the log."""
+        is_first = not self._unconfirmed
+        self._unconfirmed.update(dict.fromkeys(room_ids))
+        if is_first and self._unconfirmed:
+            self._recovery.in_background(self._confirm_together())
+
+    async def _confirm_together(self) -> None:
+        await asyncio.sleep(TOGETHER_S)
+        room_ids, self._unconfirmed = list(self._unconfirmed), {}
+        await self._confirm(room_ids)
 
     async def _confirm(self, room_ids: list[UUID]) -> None:
         """Ask again where rooms end, once the node is sure to hear of what comes after."""

@@ -38,6 +38,24 @@ _LETTERS: Final = {ONLINE: "o", AWAY: "a", OFFLINE: "x"}
 
 Command: TypeAlias = tuple[Any, ...]
 
+# What is to be done to each key. Every connection is written every 25 s: one script does what were
+# four commands of each, which cost this process many times what they cost Redis.
+WRITES: Final = """
+local now, seen, life = ARGV[1], ARGV[2], ARGV[3]
+for i, key in ipairs(KEYS) do
+  local what, member, ends = ARGV[3 * i + 1], ARGV[3 * i + 2], ARGV[3 * i + 3]
+  if what == 'zrem' then
+    redis.call('ZREM', key, member)
+  elseif what == 'seen' then
+    redis.call('SET', key, now, 'EX', seen)
+  else
+    redis.call('ZADD', key, ends, member)
+    redis.call('ZREMRANGEBYSCORE', key, '-inf', now)
+    redis.call('PEXPIRE', key, life)
+  end
+end
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Status:
@@ -203,19 +221,13 @@ class Presence:
             pipe.get(f"{self._key(user_id)}:seen")
 
     async def _write(self, commands: list[Command], now: int) -> None:
-        def fill(pipe: Any) -> None:
-            for what, key, *more in commands:
-                if what == "zrem":
-                    pipe.zrem(key, *more)
-                elif what == "seen":
-                    pipe.set(key, now, ex=SEEN_S)
-                else:
-                    ends = now + (GRACE_MS if what == "grace" else LIFE_MS)
-                    pipe.zadd(key, {more[0]: ends})
-                    pipe.zremrangebyscore(key, "-inf", now)
-                    pipe.pexpire(key, 2 * LIFE_MS)
-
-        await self._store.ask_all(fill)
+        lives = {"zadd": now + LIFE_MS, "grace": now + GRACE_MS}
+        await self._store.write_all(
+            WRITES,
+            [key for _, key, *_ in commands],
+            [now, SEEN_S, 2 * LIFE_MS],
+            [(what, more[0] if more else "", lives.get(what, 0)) for what, _, *more in commands],
+        )
 
     async def _tell(self, touched: set[UUID], now: int) -> None:
         if not touched:

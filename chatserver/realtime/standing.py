@@ -115,6 +115,13 @@ def own_fact(clock: Clock, name: str, data: dict[str, Any]) -> bytes:
     )
 
 
+def kids_of(sessions: Iterable[Any]) -> set[str]:
+    """Name the keys that connections were accepted with."""
+    return {
+        principal.kid for session in sessions for principal in session.principals() if principal.kid
+    }
+
+
 def tokens_of(sessions: Iterable[Any]) -> set[str]:
     """Name the single tokens that connections were accepted with."""
     return {

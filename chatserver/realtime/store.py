@@ -1,7 +1,7 @@
 """Small questions to Redis, each with a deadline. Whoever asks copes without an answer."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, TypeVar
 
 from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
@@ -63,6 +63,30 @@ class Store:
             return answers
 
         return await self.ask(execute)
+
+    async def write_all(
+        self,
+        script: str,
+        keys: Sequence[str],
+        values: Sequence[str | int],
+        each: Sequence[tuple[str | int, ...]],
+    ) -> None:
+        """Run a script over keys, with some values, then with those of each key. Raises as `ask`.
+
+        In a Cluster keys are on several servers: there it is run for each key by itself.
+        """
+
+        async def run(redis: Any) -> None:
+            if self._is_cluster:
+                pipe = redis.pipeline(transaction=False)
+                for key, more in zip(keys, each, strict=True):
+                    pipe.eval(script, 1, key, *values, *more)
+                await pipe.execute()
+            else:
+                flat = [value for more in each for value in more]
+                await redis.register_script(script)(keys=keys, args=[*values, *flat])
+
+        await self.ask(run)
 
     async def now_ms(self, key: str) -> int:
         """Tell Redis's time; in a Cluster that of the server that has this key. Raises as `ask`."""

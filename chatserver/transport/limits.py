@@ -1,12 +1,10 @@
 """How often whom may do what: which buckets a call empties, and what a caller is told of them."""
 
-import asyncio
-import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
 from ipaddress import IPv6Address, ip_address
-from typing import Any, Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 from uuid import UUID
 
 import structlog
@@ -15,16 +13,16 @@ from chatserver.infra.expiring import Expiring
 from chatserver.infra.quotas import Quotas, Use
 from chatserver.infra.rate_limits import RateLimiter
 from chatserver.infra.secrets import MASTER, SCOPED, fingerprint, parse_key
-from chatserver.infra.token_buckets import Bucket, Level, Policy, Refusal
+from chatserver.infra.token_buckets import Bucket, Level, Refusal
 from chatserver.kernel.clock import rfc3339, utc_now
 from chatserver.kernel.errors import DomainError, RateLimitedError
 from chatserver.kernel.principal import Caller, Principal
 from chatserver.realtime.errors import QuotaExceededError
+from chatserver.transport.numbers import Book, Numbers
 
 log = structlog.get_logger(__name__)
 
 Door: TypeAlias = Literal["commands", "requests"]
-Find: TypeAlias = Callable[[UUID], Awaitable[Mapping[str, Any]]]
 
 # What writes a message, and what brings somebody into a room, by whichever door.
 MESSAGES: Final = frozenset({"message.send", "message.post", "assistant.ask", "session.message"})
@@ -40,8 +38,6 @@ _ALSO: Final = {
 _SHARED: Final = frozenset({"commands", "requests", "messages"})
 # A user may have several devices, each with a key of its own.
 USER_FACTOR: Final = 5
-FRESH_S: Final = 5.0
-AGAIN_S: Final = 1.0
 REMEMBERED: Final = 10_000
 PLANS: Final = 50_000
 GUESS: Final = "auth.invalid"
@@ -49,6 +45,7 @@ KEYS: Final = (MASTER, SCOPED)
 PROVEN_S: Final = 600.0
 
 
+@lru_cache(maxsize=REMEMBERED)
 def network_of(address: str) -> str:
     """Name whom an address belongs to: an IPv6 network of 64 bits has one owner."""
     try:
@@ -62,104 +59,11 @@ def network_of(address: str) -> str:
     return str(parsed)
 
 
-@dataclass(slots=True, eq=False)
-class Numbers:
-    """The limits of one client, and the policies made of them."""
-
-    limits: Mapping[str, Any]
-    quotas: Mapping[str, int | None]
-    _policies: dict[str, Policy] = field(default_factory=dict)
-
-    def policy(self, name: str, factor: float = 1, *, of: str = "") -> Policy:
-        """Give the policy `name`, whose numbers are those of `of` (or of its own name)."""
-        found = self._policies.get(name)
-        if found is None:
-            source = (of or name).replace("-", "_")
-            found = self._policies[name] = Policy(
-                name,
-                self.limits[f"{source}_per_s"] * factor,
-                self.limits[f"{source}_burst"] * factor,
-            )
-        return found
-
-    def per_minute(self, name: str) -> Policy:
-        """Give a policy that counts by the minute."""
-        found = self._policies.get(name)
-        if found is None:
-            most = self.limits[f"{name.replace('-', '_')}_per_minute"]
-            found = self._policies[name] = Policy(name, most / 60, most)
-        return found
-
-
 @dataclass(frozen=True, slots=True)
 class Told:
     """What a request's answer says of limits; asked when it is written."""
 
     levels: Callable[[], list[Level]]
-
-
-class Book:
-    """Every client's numbers: the server's defaults and what the client has instead.
-
-    Read from PostgreSQL at a client's first call and again every 5 s while it calls; while
-    PostgreSQL is away the old ones count.
-    """
-
-    def __init__(
-        self, find: Find, *, limits: Mapping[str, Any], quotas: Mapping[str, int | None]
-    ) -> None:
-        self._find = find
-        self.default = Numbers(limits, quotas)
-        self._known: dict[UUID, tuple[float, Numbers]] = {}
-        self._reading: dict[UUID, asyncio.Task[None]] = {}
-
-    def of(self, client_id: UUID) -> Numbers:
-        """Give what is known, without waiting."""
-        found = self._known.get(client_id)
-        if found is None:
-            return self.default
-        if found[0] < time.monotonic():
-            _ = self._read(client_id)
-        return found[1]
-
-    async def load(self, client_id: UUID) -> None:
-        """Wait until a client's numbers are known and fresh, or can't be."""
-        found = self._known.get(client_id)
-        if found is None or found[0] < time.monotonic():
-            await asyncio.shield(self._read(client_id))
-
-    def forget(self, client_id: UUID) -> None:
-        """Read a client's numbers again at its next call."""
-        known = self._known.get(client_id)
-        if known is not None:
-            self._known[client_id] = (0.0, known[1])
-
-    def _read(self, client_id: UUID) -> asyncio.Task[None]:
-        running = self._reading.get(client_id)
-        if running is None:
-            running = asyncio.get_running_loop().create_task(self._read_alone(client_id))
-            self._reading[client_id] = running
-        return running
-
-    async def _read_alone(self, client_id: UUID) -> None:
-        try:
-            found = await self._find(client_id)
-        except DomainError:
-            if client_id in self._known:
-                self._known[client_id] = (time.monotonic() + AGAIN_S, self._known[client_id][1])
-            return
-        finally:
-            del self._reading[client_id]
-        limits = {**self.default.limits, **found.get("limits", {})}
-        quotas = {**self.default.quotas, **found.get("quotas", {})}
-        before = self._known.get(client_id)
-        if before is not None and (before[1].limits, before[1].quotas) == (limits, quotas):
-            numbers = before[1]
-        else:
-            numbers = Numbers(limits, quotas)
-        if len(self._known) >= REMEMBERED:
-            self._known.clear()
-        self._known[client_id] = (time.monotonic() + FRESH_S, numbers)
 
 
 class Gate:

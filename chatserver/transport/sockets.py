@@ -27,10 +27,9 @@ from chatserver.transport.registry import Registry, call
 
 log = structlog.get_logger(__name__)
 
-# (handshake, token, device id, client slug) to who it is; raises a DomainError to refuse.
-Authenticate: TypeAlias = Callable[
-    [Handshake, str | None, str | None, str | None], Awaitable[Accepted]
-]
+# (handshake, token, device id, client slug) to who it is; raises a DomainError to refuse. The token
+# is whatever was sent: one that is no text is no key, and told so like any other that is none.
+Authenticate: TypeAlias = Callable[[Handshake, object, str | None, str | None], Awaitable[Accepted]]
 # All that an expired credential may still do.
 REFRESH: Final = "auth.refresh"
 # What metrics and traces call a command that there isn't: its name is a caller's own text.
@@ -57,7 +56,7 @@ class SocketDoor:
         authenticate: Authenticate,
         foreign: type[DomainError],
         expired: type[DomainError],
-        limits: Callable[[Principal], Mapping[str, Any]],
+        limits: Callable[[Principal], Mapping[str, Any] | orjson.Fragment],
         features: Mapping[str, Any],
         scopes: Mapping[str, Scope],
         gate: Gate | None = None,
@@ -70,9 +69,10 @@ class SocketDoor:
         self._expired = expired
         self._limits = limits
         self._gate = gate
-        self._features = dict(features)
+        self._features = orjson.Fragment(orjson.dumps(features))
         self._scopes = dict(scopes)
         self._clock = clock
+        self._welcomed: tuple[Principal | None, orjson.Fragment] = (None, orjson.Fragment(b""))
         # Told of each command that was answered, how (`ok` or a code), and when its turn came.
         self.answered: Callable[[str, str, float], None] = lambda _, __, ___: None
 
@@ -144,13 +144,16 @@ class SocketDoor:
         return _explain(error, uuid4().hex, "connection_failed")
 
     def welcome(self, principal: Principal, session_id: str) -> dict[str, Any]:
+        if self._welcomed[0] is not principal:
+            # One connects to three namespaces in a row, and is the same person in each.
+            self._welcomed = (principal, orjson.Fragment(orjson.dumps(auth_of(principal), str)))
         return {
             "session_id": session_id,
             "resumed": False,
             "server_time": rfc3339(self._clock()),
             "user": {"user_id": principal.external_id, "display_name": principal.display_name},
-            "auth": auth_of(principal),
-            "limits": dict(self._limits(principal)),
+            "auth": self._welcomed[1],
+            "limits": self._limits(principal),
             "features": self._features,
         }
 
@@ -164,7 +167,7 @@ class SocketDoor:
             raise PayloadInvalidError.of("auth.client", "is no slug")
         accepted = await self._authenticate(
             handshake,
-            _text(members, "token"),
+            members.get("token"),
             _text(members, "device_id"),
             _text(members, "client"),
         )

@@ -23,7 +23,8 @@ from chatserver.reactions import has_later
 from chatserver.realtime.ports import Broadcaster
 from chatserver.realtime.publisher import BusPublisher, BusSettings
 from chatserver.settings import Settings
-from chatserver.transport.limits import Book, Gate
+from chatserver.transport.limits import Gate
+from chatserver.transport.numbers import Book
 
 Service = TypeVar("Service")
 # Builds a service within a unit of work that others write to, too.

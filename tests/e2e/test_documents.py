@@ -97,6 +97,25 @@ async def test_what_is_no_form_is_refused_and_named(
         assert said["code"] in {"payload.invalid", "request.malformed", "media_type.unsupported"}
 
 
+@pytest.mark.parametrize(
+    ("parts", "head"),
+    [(51, 'name="file"; filename="a.txt"'), (20, 'name="more{n}"'), (3_000, 'name="more{n}"')],
+)
+async def test_a_form_of_too_many_parts_is_cut_off(scene: Scene, parts: int, head: str) -> None:
+    body = "".join(
+        f"--x\r\nContent-Disposition: form-data; {head.format(n=n)}\r\n\r\nx\r\n"
+        for n in range(parts)
+    )
+    headers = {
+        "Authorization": f"Bearer {scene.master_key}",
+        "Content-Type": "multipart/form-data; boundary=x",
+    }
+    url = f"{scene.nodes[0].url}/api/v1/documents"
+    async with scene.http.post(url, data=f"{body}--x--\r\n".encode(), headers=headers) as answer:
+        assert answer.status in {400, 413, 422}
+        assert (await answer.json())["code"] in {"payload.invalid", "payload.too_large"}
+
+
 async def test_a_person_who_may_not_edit_learns_nothing(scene: Scene) -> None:
     bot = (await scene.api.post("/bots", {"name": "Helper"})).ok()["id"]
     status, said = await upload(scene, bot, ("a.txt", b"x"), key=await scene.key_of("eve"))

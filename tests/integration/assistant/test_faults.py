@@ -6,6 +6,7 @@ import random
 from typing import Any
 from uuid import UUID
 
+import orjson
 import pytest
 import redis.asyncio
 from sqlalchemy import text
@@ -376,8 +377,14 @@ async def test_an_erased_person_s_answers_go_too_even_while_they_are_written(
     second = await scene.studio.ask(scene.alice, scene.room, "Alice Canary again?")
     await eventually(lambda: scene.studio.heard.of(second.message_id))
     container = scene.studio.talk.container
+    person = PersonPath(external_id="alice")
+    copy = await container.privacy.exporter.export(scene.master, person)
+    lines = [orjson.loads(line) async for line in copy]
+    answers = {line["id"]: line for line in lines if line["type"] == "answer"}
+    assert answers.keys() == {str(first.message_id), str(second.message_id)}
+    assert answers[str(first.message_id)]["content"]
     async with container.open_privacy() as privacy:
-        asked = await privacy.erase(scene.master, PersonPath(external_id="alice"))
+        asked = await privacy.erase(scene.master, person)
     await container.privacy.eraser.erase(asked.id)
     provider.gate.set()
     await asyncio.sleep(1.2)

@@ -38,9 +38,11 @@ class Reading(ChatRepository):
         super().__init__(talk.container.database)
         self.statements: list[tuple[str, tuple[object, ...]]] = []
 
-    async def _fetch(self, statement: str, *values: object) -> list[asyncpg.Record]:
+    async def _fetch(
+        self, statement: str, *values: object, arriving: bool = False
+    ) -> list[asyncpg.Record]:
         self.statements.append((statement, values))
-        return await super()._fetch(statement, *values)
+        return await super()._fetch(statement, *values, arriving=arriving)
 
 
 @pytest.fixture

@@ -64,9 +64,9 @@ async def at(truth: Truth, valkey: TestValkey, echo: Echo) -> AsyncIterator[Node
     registry.add(echo, namespaces=("/chat",))
 
     async def authenticate(
-        handshake: Handshake, token: str | None, _: str | None, __: str | None
+        handshake: Handshake, token: object, _: str | None, __: str | None
     ) -> Accepted:
-        if not token:
+        if not token or not isinstance(token, str):
             raise UnknownPersonError
         origins = (ALLOWED,) if token.startswith("browser") else ()
         found = dataclasses.replace(principal(token), scopes=frozenset(Scope), origins=origins)

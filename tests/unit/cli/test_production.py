@@ -89,7 +89,7 @@ def test_a_database_that_forgets_is_found(changed: dict[str, str], ok: bool) -> 
 
 
 @pytest.mark.parametrize(
-    ("processes", "places", "ok"), [(1, 97, True), (2, 97, False), (4, 197, True), (1, 20, False)]
+    ("processes", "places", "ok"), [(1, 97, True), (2, 97, False), (3, 197, True), (4, 197, False)]
 )
 def test_too_few_places_for_all_pools_are_found(processes: int, places: int, ok: bool) -> None:
     settings = Settings(_env_file=None, **(GOOD | {"processes": processes}))

@@ -55,3 +55,19 @@ async def test_who_is_cancelled_is_not_worked_for_and_delays_nobody() -> None:
     with pytest.raises(asyncio.CancelledError):
         await gone
     assert 2 in seen
+
+
+async def test_whoever_waits_too_long_is_told_and_the_others_get_their_answer() -> None:
+    going = asyncio.Event()
+
+    async def work(things: Sequence[int]) -> list[int]:
+        await going.wait()
+        return [2 * each for each in things]
+
+    batcher = Batcher(work, size=10)
+    patient = asyncio.create_task(batcher.ask(1))
+    with pytest.raises(TimeoutError):
+        await batcher.ask(2, within_s=0.01)
+    going.set()
+    assert await patient == 2
+    assert await batcher.ask(3, within_s=5.0) == 6

@@ -14,7 +14,8 @@ from chatserver.kernel.errors import DomainError, ErrorKind, RateLimitedError
 from chatserver.kernel.ids import uuid7
 from chatserver.kernel.principal import Caller, Principal
 from chatserver.setting_groups import Limits, Quotas
-from chatserver.transport.limits import Book, Gate, limit_field, network_of, policy_field
+from chatserver.transport.limits import Gate, limit_field, network_of, policy_field
+from chatserver.transport.numbers import Book
 
 # RFC 9651: a list of strings with parameters whose values are integers.
 ITEM = r'"[ !#-\[\]-~]*"(;[a-z*][a-z0-9_\-.*]*=-?[0-9]{1,15})*'

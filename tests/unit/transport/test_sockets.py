@@ -62,7 +62,7 @@ class Commands:
 
 def door(found: Principal | Exception = ANN, seen: list[Any] | None = None) -> SocketDoor:
     async def authenticate(
-        handshake: Handshake, token: str | None, device_id: str | None, client: str | None
+        handshake: Handshake, token: object, device_id: str | None, client: str | None
     ) -> Accepted:
         if seen is not None:
             seen.append((token, device_id, client))
@@ -151,7 +151,7 @@ async def test_any_fault_in_a_connect_is_a_refusal(fault: Exception, code: str) 
     assert "secret" not in str(refused.value.error)
 
 
-@pytest.mark.parametrize("auth", [{"token": 1}, {"token": "\0"}, {"token": "t", "client": []}])
+@pytest.mark.parametrize("auth", [{"device_id": 1}, {"token": "\0"}, {"token": "t", "client": []}])
 async def test_an_auth_that_is_no_text_is_refused_by_name(auth: object) -> None:
     with pytest.raises(Refused) as refused:
         await door().accept("/chat", HANDSHAKE, auth, None)
