@@ -10,7 +10,7 @@ from uuid import UUID
 import orjson
 
 from chatserver.deliveries.models import Claim, Sent
-from chatserver.infra import standard_webhooks
+from chatserver.infra import standard_webhooks, tracing
 from chatserver.infra.addresses import AddressRefusedError
 from chatserver.infra.http_client import OutboundError, Reply
 from chatserver.infra.mail import Mail, MailInvalidError, Outcome, compose
@@ -57,6 +57,14 @@ class Reader:
     async def load(self, claims: Sequence[Claim]) -> list[Prepared | None]:
         """Give what is to be sent, in the order of the claims; None: nothing any more."""
         rows = await self._lookup.sendable([claim.id for claim in claims])
+        if tracing.is_on():
+            tracing.remember(
+                {
+                    row["notification_id"]: row["traceparent"]
+                    for row in rows.values()
+                    if row["traceparent"] is not None
+                }
+            )
         return [self._open(claim, rows.get(claim.id)) for claim in claims]
 
     def _open(self, claim: Claim, row: Any) -> Prepared | None:  # noqa: ANN401

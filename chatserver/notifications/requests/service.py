@@ -9,6 +9,7 @@ from uuid import UUID
 import orjson
 
 from chatserver.deliveries.service import DeliveryService
+from chatserver.infra import tracing
 from chatserver.infra.secrets import SecretBox
 from chatserver.infra.unit_of_work import Recorder
 from chatserver.kernel.ids import uuid7
@@ -154,6 +155,7 @@ class NotificationService:
             details=command.metadata,
             scheduled_at=command.scheduled_at,
             expires_at=expires_at,
+            traceparent=tracing.current(),
         )
         if command.dry_run:
             limits = await self._limits(client_id, 0)
