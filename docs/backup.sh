@@ -6,8 +6,8 @@
 #
 # From the environment: MIGRATOR_DATABASE_URL, and the server's other settings (DATABASE_URL,
 # FILES_DIR or S3_BUCKET, SECRET_KEYS, KEY_PEPPER, …). Needs pg_dump and pg_restore of PostgreSQL's
-# own version or a newer one, chatserver (or what CHATSERVER names, such as `docker compose exec -T web
-# chatserver`), and with S3_BUCKET the `aws` command.
+# own version or a newer one, and chatserver (or what CHATSERVER names, such as `docker compose exec -T
+# web chatserver`), which has the files: of a directory or of a bucket.
 set -euo pipefail
 umask 077
 CHATSERVER=${CHATSERVER:-chatserver}
@@ -32,12 +32,6 @@ connect() {
     DATABASE=$url
 }
 
-s3() {
-    AWS_ACCESS_KEY_ID=${S3_ACCESS_KEY_ID:-} AWS_SECRET_ACCESS_KEY=${S3_SECRET_ACCESS_KEY:-} \
-        AWS_DEFAULT_REGION=${S3_REGION:-auto} \
-        aws ${S3_ENDPOINT_URL:+--endpoint-url "$S3_ENDPOINT_URL"} s3 "$@"
-}
-
 backup() {
     local to=$1
     [[ ! -e $to ]] || die "$to is there already. Name another directory."
@@ -46,13 +40,7 @@ backup() {
     pg_dump --dbname="$DATABASE" --format=directory --jobs="${JOBS:-2}" --no-owner --no-privileges \
         --file="$to.part/database"
     # After the database: every file that a row of the dump names is in the store by now.
-    if [[ -n ${S3_BUCKET:-} ]]; then
-        s3 sync --only-show-errors "s3://$S3_BUCKET/" "$to.part/files/"
-    elif [[ -d ${FILES_DIR:-data/files} ]]; then
-        # A file that is removed meanwhile is no loss: nobody wants it any more.
-        tar --create --file="$to.part/files.tar" --directory="${FILES_DIR:-data/files}" \
-            --warning=no-file-removed --warning=no-file-changed . || [[ $? == 1 ]]
-    fi
+    $CHATSERVER files save - >"$to.part/files.tar"
     mv "$to.part" "$to"
     echo "$to holds the database and the files. SECRET_KEYS and KEY_PEPPER are not in it: keep them apart."
 }
@@ -69,10 +57,10 @@ restore() {
     psql --dbname="$DATABASE" --no-psqlrc --quiet --tuples-only --set=ON_ERROR_STOP=1 \
         --output=/dev/null --command="select cluster_generation_raise()"
     if [[ -d $from/files ]]; then
-        s3 sync --only-show-errors "$from/files/" "s3://${S3_BUCKET:?is not set, and the files came from a bucket}/"
+        # Of a bucket, by this script's first version.
+        tar --create --directory="$from/files" . | $CHATSERVER files load -
     elif [[ -f $from/files.tar ]]; then
-        mkdir -p "${FILES_DIR:-data/files}"
-        tar --extract --file="$from/files.tar" --directory="${FILES_DIR:-data/files}"
+        $CHATSERVER files load - <"$from/files.tar"
     fi
     $CHATSERVER migrate
     $CHATSERVER secrets check

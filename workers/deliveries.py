@@ -246,16 +246,18 @@ class Lane:
             if ends_at - time.monotonic() < NEEDED_S:
                 await self._give_back([claim], counted=False)
                 return
-            with (
-                structlog.contextvars.bound_contextvars(delivery_id=str(claim.id)),
-                tracing.span(
+            with structlog.contextvars.bound_contextvars(delivery_id=str(claim.id)):
+                loaded = await self._load(claim, ends_at)
+                if loaded is None:
+                    return
+                # Now that it is read, it is known which trace it goes on with.
+                with tracing.span(
                     f"deliver {self.channel}",
                     parent=tracing.remembered(claim.source_id),
                     kind="client",
                     attempt=claim.tries,
-                ) as span,
-            ):
-                await self._deliver(claim, ends_at, span)
+                ) as span:
+                    await self._deliver(claim, loaded[0], ends_at, span)
         except Exception:
             log.exception("delivery_crashed", delivery_id=str(claim.id))
         finally:
@@ -263,15 +265,18 @@ class Lane:
             self._work[claim.target_id].running -= 1
             self._fill(claim.target_id)
 
-    async def _deliver(self, claim: Claim, ends_at: float, span: tracing.Span) -> None:
-        loaded = await self._load(claim, ends_at)
-        if loaded is None:
-            return
+    async def _deliver(
+        self,
+        claim: Claim,
+        loaded: Any,  # noqa: ANN401 - what `load` gave
+        ends_at: float,
+        span: tracing.Span,
+    ) -> None:
         try:
-            sent = await self._send(claim, loaded[0])
+            sent = await self._send(claim, loaded)
         except asyncio.CancelledError:
             sent = Sent(outcome="unknown", error="interrupted")
-            cut = Ended(claim, sent, self._cut(claim, loaded[0]))
+            cut = Ended(claim, sent, self._cut(claim, loaded))
             # Not through the batcher: this task has been told to end.
             async with asyncio.timeout(GIVE_BACK_S):
                 await self._queue.record([cut])

@@ -56,18 +56,21 @@ def check_size(command: SendMessage | EditMessage, *, characters: int, octets: i
     """
     content = command.content or ""
     if len(content) > characters:
-        raise MessageTooLongError(
-            f"The text has more than {characters} characters.", max=characters, unit="characters"
-        )
+        raise _too_long(characters, "characters")
     if len(content) * 4 > octets and len(content.encode()) > octets:
-        raise MessageTooLongError(
-            f"The text has more than {octets} bytes.", max=octets, unit="bytes"
-        )
+        raise _too_long(octets, "bytes")
     if command.metadata and len(orjson.dumps(command.metadata)) > METADATA_BYTES:
         raise PayloadInvalidError.of("metadata", f"has more than {METADATA_BYTES} bytes")
     attachments = command.attachments if isinstance(command, SendMessage) else None
     if attachments and len(orjson.dumps(attachments)) > ATTACHMENTS_BYTES:
         raise PayloadInvalidError.of("attachments", f"has more than {ATTACHMENTS_BYTES} bytes")
+
+
+def _too_long(most: int, unit: str) -> MessageTooLongError:
+    says = f"has more than {most} {unit}"
+    return MessageTooLongError(
+        f"The text {says}.", issues=({"field": "content", "issue": says},), max=most, unit=unit
+    )
 
 
 def fitting(messages: Sequence[dict[str, Any]]) -> int:

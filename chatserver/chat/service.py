@@ -27,6 +27,7 @@ from chatserver.chat.writer import MessageWriter
 from chatserver.kernel.errors import (
     DomainError,
     IdempotencyConflictError,
+    Issue,
     PayloadInvalidError,
     UnavailableError,
 )
@@ -328,6 +329,9 @@ class ChatService:
             async with self._rooms() as rooms:
                 await rooms.visible(principal, command.room_id)
             raise NotARoomMemberError
+        if outcome.outcome == MessageNotFoundError.code:
+            issue: Issue = {"field": "reply_to", "issue": "is no message of this room"}
+            raise MessageNotFoundError(issues=(issue,))
         raise _REFUSALS[outcome.outcome](retry_after_ms=outcome.wait_ms)
 
     async def _screened(self, screen: policies.Screen, draft: Draft) -> Draft:

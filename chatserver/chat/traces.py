@@ -70,14 +70,22 @@ class WebhookTrace(Answer):
 
 
 class NotificationTrace(Answer):
-    """One delivery to a member of a notification whose `metadata.message_id` is this message."""
+    """What a member was notified of: by the server because he was absent, or by the application.
+
+    The server puts one notification a room into an inbox (`notification_id`; `socket`, `accepted`
+    or `delivered`): it stands for what concerns the member up to `upto_seq`, and has no delivery of
+    its own. A mail or a push that follows unless it is read is a delivery, and so is what the
+    application sent with this message as `metadata.message_id`.
+    """
 
     user_id: str
     channel: str
     state: str
     reason: str | None
-    delivery_id: Id
+    delivery_id: Id | None
     settled_at: Timestamp | None
+    notification_id: Id | None = left_out()
+    upto_seq: int | None = left_out()
 
 
 class Trace(Answer):

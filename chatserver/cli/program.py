@@ -73,6 +73,7 @@ ENTRIES: Final = (
         "import_",
         "Take users, rooms, members and messages in, as `export` or another system wrote them.",
     ),
+    Entry("files", _IN + "files", "group", "The contents of files."),
     Entry("documents", _IN + "documents", "group", "Documents of bots."),
     Entry(
         "seed",

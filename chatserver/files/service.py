@@ -84,7 +84,9 @@ class FileService:
             )
         if command.size > self._most_bytes:
             raise FileTooLargeError(
-                f"A file may have at most {self._most_bytes} bytes.", max_bytes=self._most_bytes
+                f"A file may have at most {self._most_bytes} bytes.",
+                issues=({"field": "size", "issue": f"is more than {self._most_bytes}"},),
+                max_bytes=self._most_bytes,
             )
         await self._require()
         await self._spend(principal, command.size)

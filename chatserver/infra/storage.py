@@ -123,6 +123,10 @@ class ObjectStore(Protocol):
         """Let somebody fetch an object as a download called `name`. Asks nobody."""
         ...
 
+    def all_keys(self) -> AsyncIterator[str]:
+        """Give the keys of all objects of ours, in no order that anyone may rely on."""
+        ...
+
     async def tidy(self, *, older_than: timedelta) -> int:
         """Remove what unfinished writes have left behind; tells how much that was."""
         ...

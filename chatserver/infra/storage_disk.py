@@ -21,6 +21,7 @@ import orjson
 from chatserver.infra.storage import (
     CHUNK,
     LINK_LIFE,
+    PREFIX,
     Content,
     Link,
     ObjectChangedError,
@@ -214,6 +215,17 @@ class DiskStore:
     def permitted(self, token: str) -> Permission | None:
         """Give what a link of ours allows; None: nothing."""
         return self._seal.open(token, self._clock())
+
+    async def all_keys(self) -> AsyncIterator[str]:
+        def found() -> list[str]:
+            return [
+                str(Path(where, name).relative_to(self._directory))
+                for where, _, names in os.walk(self._directory / PREFIX)
+                for name in names
+            ]
+
+        for key in await self._run(found):
+            yield key
 
     async def tidy(self, *, older_than: timedelta) -> int:
         before = (self._clock() - older_than).timestamp()

@@ -217,6 +217,16 @@ class S3Store:
         }
         return await self._signed("get_object", "GET", asked, {}, life)
 
+    async def all_keys(self) -> AsyncIterator[str]:
+        asked = {"Bucket": self._bucket, "Prefix": PREFIX}
+        while True:
+            page = await self._run(lambda: self._client.list_objects_v2(**asked))
+            for each in page.get("Contents", ()):
+                yield each["Key"]
+            if not page.get("IsTruncated"):
+                return
+            asked["ContinuationToken"] = page["NextContinuationToken"]
+
     async def tidy(self, *, older_than: timedelta) -> int:
         before = self._clock() - older_than
         listed = await self._run(

@@ -57,7 +57,10 @@ class Screen:
             return Verdict(content)
         verdict = policies.judge(content, room_id, rules)
         if verdict.rejected_by is not None:
-            raise MessageRejectedError(rule_id=str(verdict.rejected_by))
+            raise MessageRejectedError(
+                issues=({"field": "content", "issue": "breaks a rule"},),
+                rule_id=str(verdict.rejected_by),
+            )
         return verdict
 
     async def flag(

@@ -228,10 +228,13 @@ class FlagService:
 
 
 def _require_usable(kind: str, values: Sequence[str]) -> None:
-    try:
-        policies.compile_rule(kind, values)
-    except ValueError as error:
-        raise PayloadInvalidError.of("values", str(error)) from error
+    # One by one as well: of a thousand words it says which.
+    places = [(f"values.{place}", [value]) for place, value in enumerate(values)]
+    for field, some in (*places, ("values", values)):
+        try:
+            policies.compile_rule(kind, some)
+        except ValueError as error:
+            raise PayloadInvalidError.of(field, str(error)) from error
 
 
 def _rule_out(rule: ModerationRule) -> RuleOut:

@@ -2,7 +2,8 @@
 
 In every room first the seat goes, under the room's lock, so that nothing of the person can come in
 any more; then the messages are overwritten; only then does `messages.erased` say so. When the fact
-is there, it is true.
+is there, it is true. What the person gave others' messages goes after that, and each of these
+messages says by a fact of its own what it has left: from one name no device could tell.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,7 +16,7 @@ from chatserver.kernel.clock import rfc3339
 from chatserver.kernel.events import SYSTEM
 from chatserver.kernel.opening import Open
 from chatserver.privacy import policies, told
-from chatserver.privacy.events import erased
+from chatserver.privacy.events import erased, taken_back
 from chatserver.privacy.holds import HoldRepository
 from chatserver.privacy.inbound import FIRST, scrub_page
 from chatserver.privacy.models import Erasure
@@ -26,6 +27,8 @@ from chatserver.rooms.models import Member, Room
 ROOMS: Final = 500
 ROWS: Final = 5000
 MESSAGES: Final = 1000
+# So many facts of a room at a time: while they are written nobody can send to it.
+REACTED: Final = 100
 ROUNDS: Final = 3
 
 
@@ -124,6 +127,8 @@ class Eraser:
             for room_id in untold:
                 await self._leave(erasure, room_id)
             await self._scrub(erasure, page)
+            async with self._open_work() as work:
+                untold = await PrivacyRepository(work.session).untold(erasure, ids)
             for room_id in untold:
                 await self._tell(erasure, room_id)
             after = ids[-1]
@@ -172,6 +177,7 @@ class Eraser:
                     user_id=erasure.user_id,
                     external_id=erasure.external_id,
                     up_to_seq=room.last_seq,
+                    members_count=room.members_count,
                 )
             )
 
@@ -188,10 +194,27 @@ class Eraser:
                 await PrivacyRepository(work.session).count(erasure.id, "answers", forgotten)
 
     async def _take_back(self, erasure: Erasure) -> None:
-        done = MESSAGES
-        while done:
+        while True:
             async with self._open_work() as work:
-                done = await PrivacyRepository(work.session).scrub_reactions(erasure, MESSAGES)
+                found = await PrivacyRepository(work.session).reacted(erasure, REACTED)
+            if not found:
+                return
+            for room_id, messages in found:
+                async with self._open_work() as work:
+                    room = await self._rooms(work).lock(erasure.client_id, room_id)
+                    left = await PrivacyRepository(work.session).scrub_reactions(erasure, messages)
+                    if room is None:
+                        continue  # deleted: nobody is told of anything there
+                    for message_id in messages:
+                        if message_id in left:
+                            work.record(
+                                taken_back(
+                                    erasure.client_id,
+                                    room_id,
+                                    message_id=message_id,
+                                    left=left[message_id],
+                                )
+                            )
 
     async def _scrub_told(self, erasure: Erasure) -> None:
         after: int | None = 0

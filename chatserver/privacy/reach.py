@@ -45,17 +45,23 @@ where m.id = any (:messages) and n.room_id = m.room_id and n.seq = m.seq
 """),
 )
 # What the person gave others' messages; the counts are made anew of what is left.
+REACTED: Final = text("""
+select m.room_id, array_agg(m.id order by m.seq) as messages from (
+  select distinct message_id from reaction
+  where client_id = :client and user_id = :user limit :limit) mine
+join message m on m.id = mine.message_id group by m.room_id order by m.room_id
+""")
 REACTIONS: Final = text("""
 with gone as (
-  delete from reaction where ctid = any (array(
-    select ctid from reaction where client_id = :client and user_id = :user limit :limit))
+  delete from reaction
+  where client_id = :client and user_id = :user and message_id = any (:messages)
   returning message_id)
 update message m set reactions = coalesce((
   select jsonb_agg(jsonb_build_object('emoji', k.emoji, 'count', k.n) order by k.first, k.emoji)
   from (
     select emoji, count(*) as n, min(created_at) as first from reaction x
     where x.message_id = m.id and x.user_id <> :user group by emoji) k), '[]')
-where m.id in (select message_id from gone)
+where m.id in (select message_id from gone) returning m.id, m.reactions
 """)
 NAMED: Final = text("""
 delete from mention where client_id = :client and room_id = any (:rooms) and target = :name
@@ -66,8 +72,10 @@ where client_id = :client and room_id = any (:rooms) and seq between :low and :h
   and mentions ? cast(:name as text)
 """)
 # `messages.erased` keeps the name: without it no device would know what to purge.
+# Who was in a room and left it is named by its log alone: there, too, devices must be told whom it
+# does not name any more, or one that was away would keep him for ever.
 EVENTS: Final = text("""
-update room_event e set
+with scrubbed as (update room_event e set
   actor_id = case when e.actor_type = 'user' and e.actor_id = :name then null else e.actor_id end,
   data = case when e.data is null then null else
     e.data
@@ -83,6 +91,14 @@ where client_id = :client and room_id = any (:rooms) and seq between :low and :h
   and type <> 'messages.erased'
   and ((actor_type = 'user' and actor_id = :name) or data ->> 'user_id' = :name
     or data -> 'user_ids' ? cast(:name as text))
+returning e.room_id
+), told_of as (
+  insert into erasure_room (erasure_id, room_id, client_id, told)
+  select distinct cast(:erasure as uuid), s.room_id, r.client_id, false
+  from scrubbed s join room r on r.id = s.room_id and r.deleted_at is null
+  on conflict do nothing
+)
+select count(*) from scrubbed
 """)
 ROOMS: Final = text("""
 update room set

@@ -159,10 +159,19 @@ class PrivacyRepository:
             await self._session.execute(statement, values)
         return await self._counted(erasure.id, "messages", reach.MESSAGES, values)
 
-    async def scrub_reactions(self, erasure: Erasure, limit: int) -> int:
-        """Take back up to `limit` of the person's reactions; how many messages had any."""
-        values = self._of(erasure) | {"limit": limit}
-        return await self._counted(erasure.id, "reactions", reach.REACTIONS, values)
+    async def reacted(self, erasure: Erasure, limit: int) -> list[tuple[UUID, list[UUID]]]:
+        """Find up to `limit` messages that the person reacted to, by room."""
+        found = await self._session.execute(reach.REACTED, self._of(erasure) | {"limit": limit})
+        return [(row.room_id, row.messages) for row in found]
+
+    async def scrub_reactions(
+        self, erasure: Erasure, messages: Sequence[UUID]
+    ) -> dict[UUID, list[dict[str, Any]]]:
+        """Take back the person's reactions to some messages; what each of them has left."""
+        values = self._of(erasure) | {"messages": list(messages)}
+        found = (await self._session.execute(reach.REACTIONS, values)).all()
+        await self.count(erasure.id, "reactions", len(found))
+        return {row.id: row.reactions for row in found}
 
     async def scrub_answers(self, erasure: Erasure, rooms: Sequence[UUID], limit: int) -> int:
         """Overwrite up to `limit` answers that bots gave the person."""
@@ -172,10 +181,12 @@ class PrivacyRepository:
     async def scrub_slice(
         self, erasure: Erasure, rooms: Sequence[UUID], low: int, high: int
     ) -> None:
-        """Take the name out of mentions and log rows of a slice."""
+        """Take the name out of mentions and log rows of a slice; whose log had it must be told."""
         values = self._of(erasure) | {"rooms": list(rooms), "low": low, "high": high}
         await self._counted(erasure.id, "mentions", reach.MENTIONS, values)
-        await self._counted(erasure.id, "log_rows", reach.EVENTS, values)
+        done = (await self._session.execute(reach.EVENTS, values)).scalar_one()
+        if done:
+            await self.count(erasure.id, "log_rows", done)
 
     async def scrub_rooms(self, erasure: Erasure, rooms: Sequence[UUID]) -> None:
         values = self._of(erasure) | {"rooms": list(rooms)}
@@ -205,16 +216,12 @@ class PrivacyRepository:
 
     async def lock_user(self, user_id: UUID) -> bool:
         """Lock a person's row against everything that would refer to it. False: it is gone."""
-        found = await self._session.execute(
-            text("select id from app_user where id = :user for update"), {"user": user_id}
-        )
-        return found.first() is not None
+        statement = text("select id from app_user where id = :user for update")
+        return (await self._session.execute(statement, {"user": user_id})).first() is not None
 
     async def is_member(self, user_id: UUID) -> bool:
-        found = await self._session.execute(
-            text("select 1 from member where user_id = :user limit 1"), {"user": user_id}
-        )
-        return found.first() is not None
+        statement = text("select 1 from member where user_id = :user limit 1")
+        return (await self._session.execute(statement, {"user": user_id})).first() is not None
 
     async def remove_user(self, erasure: Erasure) -> None:
         """Delete the person with all that hangs on the row: keys, departures."""

@@ -10,6 +10,7 @@ from uuid import UUID
 
 import structlog
 
+from chatserver.infra import tracing
 from chatserver.kernel.events import Committed
 from chatserver.kernel.tasks import end
 from chatserver.realtime import envelope
@@ -325,7 +326,9 @@ class Bus:
 
 def _hand_on(receiver: Receiver, opened: Opened, only: UUID | None) -> None:
     body = opened.body
-    if opened.kind is Kind.FACT:
+    if opened.kind is Kind.FACT and tracing.is_on():
+        _follow(receiver, body, only)
+    elif opened.kind is Kind.FACT:
         receiver.on_fact(envelope.read_fact(body), only)
     elif opened.kind is Kind.REFERENCE:
         room_id, seq = envelope.read_reference(body)
@@ -340,3 +343,13 @@ def _hand_on(receiver: Receiver, opened: Opened, only: UUID | None) -> None:
         receiver.on_answer(body)
     else:
         receiver.on_changes(envelope.read_changes(opened.kind, body))
+
+
+def _follow(receiver: Receiver, body: bytes, only: UUID | None) -> None:
+    fact, parent = envelope.read_fact(body), envelope.trace_of(body)
+    if parent is None:
+        # What is not followed where it began is not followed here.
+        receiver.on_fact(fact, only)
+        return
+    with tracing.span("fan-out", parent=parent, kind="consumer", bus=True):
+        receiver.on_fact(fact, only)

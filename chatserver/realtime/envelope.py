@@ -17,6 +17,7 @@ from uuid import UUID
 
 import orjson
 
+from chatserver.infra import tracing
 from chatserver.kernel.events import Committed, Effect
 from chatserver.realtime.ports import Changes, Closing
 
@@ -105,6 +106,9 @@ def target_of(data: bytes) -> UUID | None:
 
 def fact_body(fact: Committed) -> bytes:
     effect = fact.effect.as_json()
+    if tracing.is_on():
+        # Beside the effect, where a node of the version before looks for what it knows alone.
+        effect = {**(effect or {}), **tracing.carried()}
     packed = orjson.dumps(effect) if effect else b""
     return b"".join(
         (
@@ -140,6 +144,13 @@ def read_fact(body: bytes) -> Committed:
             UUID(bytes=body[at : at + 16]) for at in range(effect_end, audience_end, 16)
         ),
     )
+
+
+def trace_of(body: bytes) -> str | None:
+    """Give the `traceparent` with which a fact was packed."""
+    *_, type_size, effect_size, _ = _FACT.unpack_from(body)
+    start = _FACT.size + type_size
+    return tracing.taken_from(orjson.loads(body[start : start + effect_size] or b"{}"))
 
 
 def reference_body(room_id: UUID, seq: int) -> bytes:

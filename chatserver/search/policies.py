@@ -15,8 +15,10 @@ Kind: TypeAlias = Literal["word", "phrase", "prefix"]
 MOST_TERMS: Final = 20
 # Of shorter beginnings there are too many words.
 SHORTEST_PREFIX: Final = 2
-# So many rooms are named in the index look-up itself; whoever has more is filtered afterwards.
-NAMED_ROOMS: Final = 48
+# So many rooms are named in the index look-up itself; whoever has more is filtered afterwards. Of
+# more than a few it pays only beside a span of time.
+NAMED_ROOMS: Final = 96
+FEW_ROOMS: Final = 16
 _TERM: Final = re.compile(r'(-?)(?:"([^"]*)"?|(\S+))')
 _PREFIX: Final = re.compile(r"(\w+)\*")
 _DAY_S: Final = 86_400
@@ -53,6 +55,8 @@ def terms_of(q: str) -> list[Term]:
             terms.append(Term(kind, word or phrase, bool(minus)))
     if len(terms) > MOST_TERMS:
         raise PayloadInvalidError.of("q", f"has more than {MOST_TERMS} terms")
+    if not terms:
+        raise PayloadInvalidError.of("q", "has nothing to look for")
     if all(term.is_not for term in terms):
         raise PayloadInvalidError.of("q", "says only what must not be there")
     return terms
@@ -98,6 +102,31 @@ class Lexemes:
                 return
             yield [f"\x01m{self._client}{each:x}" for each in range(span, span - width, -1)]
             span -= width
+
+
+class Scope:
+    """What a search is narrowed to beside its words; `rooms` None: the whole client."""
+
+    def __init__(
+        self,
+        lexemes: Lexemes,
+        *,
+        rooms: Sequence[UUID] | None,
+        sender: str | None,
+        has_attachment: bool | None,
+    ) -> None:
+        named = [] if rooms is None or len(rooms) > NAMED_ROOMS else list(rooms)
+        self._keys = [any_of([lexemes.room(room_id) for room_id in named])] if named else []
+        if sender is not None:
+            self._keys.append(any_of([lexemes.sender(sender)]))
+        sign = {None: "", True: "&", False: "&!"}[has_attachment]
+        # With the words, as what must not be there can be no condition of its own in the index.
+        self._also = f"{sign}{any_of([lexemes.attachment])}" if sign else ""
+        self.is_narrow = sender is not None or 0 < len(named) <= FEW_ROOMS
+
+    def keys(self, words: str) -> list[str]:
+        """Give conditions that must all hold, the words first."""
+        return [f"({words}){self._also}", *self._keys]
 
 
 def any_of(lexemes: Sequence[str]) -> str:

@@ -15,7 +15,7 @@ from chatserver.kernel.principal import Principal
 from chatserver.rooms.service import RoomService
 from chatserver.search import policies
 from chatserver.search.errors import SearchCursorInvalidError
-from chatserver.search.policies import Lexemes, any_of
+from chatserver.search.policies import Lexemes, Scope, any_of
 from chatserver.search.repository import START, STOP, Found, Look, SearchRepository
 from chatserver.search.schemas import Hit, Piece, SearchMessages, SearchResults
 
@@ -23,7 +23,7 @@ RANKED: Final = 1000
 # A query with no more entries than this is answered by one look, without regard to time.
 FEW: Final = 4000
 # So many in the newest two days, and it is no rare word: the look for few would only cost.
-COMMON: Final = 400
+COMMON: Final = 100
 # One look reads no more entries than this, whatever the words: about a quarter of a second.
 MOST: Final = 100_000
 LAST_ID: Final = UUID(int=2**128 - 1)
@@ -103,31 +103,29 @@ class SearchService:
         scope = await self._scope(principal, command, lexemes)
         if scope is None:
             return []
-        is_narrow = bool(scope)
-        query = "&".join([f"({words})", *scope])
         look = Look(
             client_id=principal.client_id,
-            query=query,
+            keys=tuple(scope.keys(words)),
             words=words,
             since=command.from_,
             before=before,
             room_id=command.room_id,
             reader=principal.user_id if principal.is_user else None,
         )
-        # Within few rooms there is rarely more to look at; of a whole client the last two days may
-        # do for a common word. After that it pays to know whether the word is a rare one.
+        # Within few rooms there is rarely more to look at; of many or a whole client the last two
+        # days may do for a common word. After that it pays to know whether the word is a rare one.
         found: list[Found] = []
         seen = 0
         for tried, window in enumerate(lexemes.windows(before[0], command.from_)):
             # Of a word that is in very many messages of two days there is no need to ask.
-            if tried == (0 if is_narrow else 2) and seen < COMMON:
+            if tried == (0 if scope.is_narrow else 2) and seen < COMMON:
                 looked_at, all_of_it = await self._repository.look(
                     look, most=FEW + 1, wanted=RANKED
                 )
                 if looked_at <= FEW:
                     return all_of_it
             looked_at, more = await self._repository.look(
-                replace(look, query=f"{query}&{any_of(window)}"),
+                replace(look, keys=(*look.keys, any_of(window))),
                 most=MOST,
                 wanted=RANKED - len(found),
             )
@@ -139,23 +137,21 @@ class SearchService:
 
     async def _scope(
         self, principal: Principal, command: SearchMessages, lexemes: Lexemes
-    ) -> list[str] | None:
+    ) -> Scope | None:
         """Tell what beside the words must be there; None: the caller is in no room."""
-        scope = []
+        rooms: list[UUID] | None = None
         if command.room_id is not None:
-            scope = [any_of([lexemes.room(command.room_id)])]
+            rooms = [command.room_id]
         elif principal.is_user:
-            mine = await self._repository.rooms_of(principal.user_id, policies.NAMED_ROOMS + 1)
-            if not mine:
+            rooms = await self._repository.rooms_of(principal.user_id, policies.NAMED_ROOMS + 1)
+            if not rooms:
                 return None
-            if len(mine) <= policies.NAMED_ROOMS:
-                scope = [any_of([lexemes.room(room_id) for room_id in mine])]
-        if command.sender_id is not None:
-            scope.append(any_of([lexemes.sender(command.sender_id)]))
-        if command.has_attachment is not None:
-            sign = "" if command.has_attachment else "!"
-            scope.append(sign + any_of([lexemes.attachment]))
-        return scope
+        return Scope(
+            lexemes,
+            rooms=rooms,
+            sender=command.sender_id,
+            has_attachment=command.has_attachment,
+        )
 
     def _place(self, principal: Principal, command: SearchMessages, now: datetime) -> "_Place":
         if command.cursor is None:

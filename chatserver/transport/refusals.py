@@ -60,7 +60,8 @@ def bug(trace_id: str) -> dict[str, Any]:
 def problem(error: dict[str, Any], title: str) -> dict[str, Any]:
     """Say the same as `application/problem+json` (RFC 9457)."""
     details = error["details"]
-    members = details if isinstance(details, dict) else {}
+    members = dict(details) if isinstance(details, dict) else {}
+    issues = members.pop("errors", []) if isinstance(details, dict) else details
     return {
         "type": f"/docs/errors#{error['code']}",
         "title": title,
@@ -69,10 +70,13 @@ def problem(error: dict[str, Any], title: str) -> dict[str, Any]:
         "code": error["code"],
         "retryable": error["retryable"],
         "retry_after_ms": error["retry_after_ms"],
-        "errors": details if isinstance(details, list) else [],
+        "errors": issues,
         "trace_id": error["trace_id"],
     } | ({"details": members} if members else {})
 
 
 def _details(error: DomainError) -> list[Any] | dict[str, Any]:
-    return dict(error.details) if error.details else list(error.issues)
+    """Give the fields that are wrong; where there is more to say, that, with them as `errors`."""
+    if not error.details:
+        return list(error.issues)
+    return error.details | ({"errors": list(error.issues)} if error.issues else {})

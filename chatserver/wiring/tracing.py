@@ -41,11 +41,13 @@ class OnwardLook:
         return rows
 
     async def notifications(self, message: Traced) -> list[dict[str, Any]]:
-        """Give the deliveries to members of what was notified because of a message."""
+        """Give what members were notified of because of a message: inboxes, and deliveries."""
         async with self._open_work() as work:
             return await NotificationRepository(work.session).traced(
                 message.client_id,
                 message.people,
                 message_id=message.message_id,
+                room_id=message.room_id,
+                seq=message.seq,
                 since=message.created_at,
             )

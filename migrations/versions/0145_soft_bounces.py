@@ -1,7 +1,7 @@
 """Mails that an address did not take without being dead, counted for some days.
 
 Revision ID: 0145
-Revises: 0140
+Revises: 0141
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision: str = "0145"
-down_revision: str | None = "0140"
+down_revision: str | None = "0141"
 branch_labels: Sequence[str] | None = None
 depends_on: Sequence[str] | None = None
 

@@ -86,8 +86,9 @@ async def _all_of_it(servers: Servers, database: Any) -> Run:
             OPENAI_BASE_URL=f"http://127.0.0.1:{model.port}/v1",
         )
         try:
-            node, *_ = (await asyncio.gather(cluster.nodes("a"), cluster.workers()))[0]
-            async with on_stage([node], database.secrets.operator_key) as scene:
+            node, other = (await asyncio.gather(cluster.nodes("a", "b"), cluster.workers()))[0]
+            async with on_stage([node, other], database.secrets.operator_key) as scene:
+                await _watch_from_another_node(scene)
                 await _use_everything(seen, scene, receiver, mails.port)
                 await _break_things(seen, scene, database.admin_url)
                 await _look(seen, cluster, node)
@@ -126,6 +127,16 @@ async def _use_everything(seen: Run, scene: Scene, receiver: Receiver, mail_port
     await _receive(seen, scene)
     await _notify(seen, scene, mail_port)
     await _answer(seen, scene, alice)
+
+
+async def _watch_from_another_node(scene: Scene) -> None:
+    """What `a` is sent reaches a device on `b`, over the bus."""
+    near, far = await scene.device("near"), await scene.device("far", node=1)
+    room = (await near.create_room("far"))["id"]
+    # He listens there, so what comes then comes by the bus.
+    await far.has_seq(room, 1)
+    await near.say(room, "over there")
+    await far.has_seq(room, 2)
 
 
 async def _receive(seen: Run, scene: Scene) -> None:
@@ -309,7 +320,12 @@ class TestMetrics:
 
 class TestTraces:
     def test_a_message_is_followed_from_the_socket_to_the_webhook(self, seen: Run) -> None:
-        (sent,) = [it for it in seen.collector.named("message.send") if not it.parent]
+        # The other one was sent before there was an endpoint.
+        (sent,) = [
+            it
+            for it in seen.collector.named("message.send")
+            if not it.parent and "deliver webhook" in seen.trace_of(it)
+        ]
         trace = seen.trace_of(sent)
         assert (sent.service, sent.attributes["chatserver.namespace"]) == ("chatserver-web", CHAT)
         for name in ("commit", "fan-out", "outbox message.created"):
@@ -317,6 +333,29 @@ class TestTraces:
         assert trace["outbox message.created"].service == "chatserver-worker"
         assert trace["deliver webhook"].service == "chatserver-worker"
         assert trace["deliver webhook"].attributes["chatserver.outcome"] == "accepted"
+
+    def test_a_message_is_followed_to_the_other_node(self, seen: Run) -> None:
+        over = [it for it in seen.collector.named("fan-out") if "chatserver.bus" in it.attributes]
+        # Each below what told it, in another process: nobody's trace begins with the bus.
+        told_by = {
+            (above.name, above.service)
+            for span in over
+            for above in seen.collector.of_trace(span.trace)
+            if above.id == span.parent
+        }
+        assert all(span.parent for span in over)
+        # Nodes and workers what they committed, and an answer's job the deltas as they come.
+        assert ("fan-out", "chatserver-web") in told_by
+        assert {name for name, _ in told_by} <= {"fan-out", "job assistant.answer"}
+        assert "message.send" in {
+            it.name for span in over for it in seen.collector.of_trace(span.trace)
+        }
+
+    def test_a_notification_is_followed_to_its_deliveries(self, seen: Run) -> None:
+        (asked,) = [it for it in seen.collector.named("notification.send") if not it.parent]
+        sent = [it for it in seen.collector.of_trace(asked.trace) if it.name == "deliver email"]
+        assert {it.service for it in sent} == {"chatserver-worker"}
+        assert {it.parent for it in sent} == {asked.id}
 
     def test_a_question_is_followed_to_its_answer(self, seen: Run) -> None:
         (asked,) = seen.collector.named("assistant.ask")

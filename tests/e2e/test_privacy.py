@@ -47,7 +47,10 @@ async def test_an_erasure_ends_everything_of_a_person_and_the_others_are_told_on
         assert done["report"]["erased"]["messages"] == 3
         await bob.has_seq(room, 8)
         [fact] = bob.of_type("messages.erased")
-        assert (fact["seq"], fact["data"]) == (8, {"user_id": "ann", "up_to_seq": 7})
+        assert (fact["seq"], fact["data"]) == (
+            8,
+            {"user_id": "ann", "up_to_seq": 7, "members_count": 1},
+        )
         assert bob.seqs(room) == list(range(1, 9))
 
         epoch = bob.facts(room)[0]["epoch"]

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,11 @@ import pytest
 
 from chatserver.chat.schemas import Replay, Sync
 from chatserver.dev.postgres_cluster import postgres_binary
+from chatserver.infra.storage_s3 import S3Store
 from chatserver.rooms.schemas import RoomRef
 from tests.support.clients import CHAT, ROOMS
 from tests.support.nodes import ROOT, Cluster, eventually
+from tests.support.object_stores import ACCESS, s3_server, s3_store
 from tests.support.scene import Scene
 from tests.support.servers import Database, Servers
 from tests.support.talk import Talk
@@ -30,7 +33,9 @@ def empty(servers: Servers) -> Iterator[Database]:
     servers.drop(made)
 
 
-def script(database: Database, *arguments: str | Path) -> "subprocess.CompletedProcess[str]":
+def script(
+    database: Database, *arguments: str | Path, **more: str
+) -> "subprocess.CompletedProcess[str]":
     programs = (Path(postgres_binary("pg_dump")).parent, Path(sys.executable).parent)
     path = ":".join([*map(str, programs), os.environ["PATH"]])
     return subprocess.run(
@@ -40,12 +45,60 @@ def script(database: Database, *arguments: str | Path) -> "subprocess.CompletedP
             "PATH": path,
             "PYTHONPATH": str(ROOT),
             "CHATSERVER": "python -m chatserver",
+            **more,
         },
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
+
+
+def bucket_of(url: str, store: S3Store) -> dict[str, str]:
+    """The settings with which a process uses a bucket."""
+    return {
+        "S3_ENDPOINT_URL": url,
+        "S3_BUCKET": store._bucket,
+        "S3_ACCESS_KEY_ID": ACCESS["access_key_id"],
+        "S3_SECRET_ACCESS_KEY": ACCESS["secret_access_key"],
+        "S3_REGION": ACCESS["region"],
+    }
+
+
+@pytest.mark.timeout(180)
+async def test_files_in_a_bucket_come_back_in_another_bucket_or_on_a_disk(
+    database: Database, empty: Database, tmp_path: Path
+) -> None:
+    with s3_server() as url, closing(s3_store(url)) as old, closing(s3_store(url)) as new:
+        contents = {"t/a/small": b"an attachment", "t/a/empty": b"", "t/b/large": b"x" * 9_000_000}
+        for key, content in {**contents, "others/thing": b"not ours"}.items():
+            await old.put(key, content, content_type="image/png")
+        made = script(database, "backup", tmp_path / "backup", **bucket_of(url, old))
+        assert made.returncode == 0, made.stderr
+        restored = script(empty, "restore", tmp_path / "backup", **bucket_of(url, new))
+        assert restored.returncode == 0, restored.stdout + restored.stderr
+        assert {key: await new.read(key) async for key in new.all_keys()} == contents
+
+        # The same tar on a disk; and one that is cut off says so.
+        directory = tmp_path / "disk"
+        tar = tmp_path / "backup" / "files.tar"
+        cut = tmp_path / "cut.tar"
+        cut.write_bytes(tar.read_bytes()[:5_000_000])
+        said = ""
+        for given, code in ((tar, 0), (cut, 1)):
+            done = subprocess.run(  # noqa: ASYNC221 - nothing else runs here
+                [sys.executable, "-m", "chatserver", "files", "load", str(given)],
+                env=empty.environment() | {"FILES_DIR": str(directory)},
+                cwd=ROOT,
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=False,
+            )
+            assert done.returncode == code, done.stderr
+            said = done.stderr
+        assert "is no whole tar" in said
+        assert {key: (directory / key).read_bytes() for key in contents} == contents
 
 
 async def raise_generation(database: Database) -> int:

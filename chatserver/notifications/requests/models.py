@@ -45,6 +45,8 @@ class Notification(SQLModel, table=True):
     # The file that it came with, if it was one of many.
     batch_id: UUID | None = Field(default=None, sa_column=uuid_column(nullable=True))
     cancelled_at: datetime | None = Field(default=None, sa_column=time_column(nullable=True))
+    # The trace that its deliveries go on with, where there is one.
+    traceparent: str | None = Field(default=None, max_length=55)
     created_at: datetime = Field(default=None, sa_column=time_column(default_now=True))
 
 

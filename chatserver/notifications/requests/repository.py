@@ -59,15 +59,36 @@ from notification_delivery nd where nd.notification_id = :id and d.id = nd.deliv
 _MARK: Final = text("""
 update notification set cancelled_at = coalesce(cancelled_at, clock_timestamp()) where id = :id
 """)
-# `ids` of deliveries rise with time: only those since the message are looked at.
+# Whom a message was told to outside of its room. What the application sent names it in its
+# metadata; `ids` of deliveries rise with time, so only those since the message are looked at. What
+# we put into an inbox stands for all of a room up to a seq, and has no delivery of its own; the
+# mail or the push that follows unless it is read waits for its `delivery_id`.
 _TRACED: Final = text("""
-select nd.person as user_id, nd.channel, d.state, d.reason, d.id as delivery_id, d.settled_at
-from notification_delivery nd
-join delivery d on d.id = nd.delivery_id
-join notification n on n.id = nd.notification_id
-where nd.client_id = :client and nd.person = any (:people) and nd.delivery_id >= :since
-  and n.details ->> 'message_id' = :message
-order by nd.delivery_id limit 500
+with stored as materialized (
+  select distinct on (u.id) u.external_id as person, i.id, i.delivery_id, i.upto_seq, i.acked_at,
+    i.created_at
+  from app_user u join in_app_notification i
+    on i.user_id = u.id and i.room_id = :room and i.upto_seq >= :seq
+  where u.client_id = :client and u.external_id = any (:people)
+  order by u.id, i.upto_seq
+), sent as (
+  select nd.delivery_id from notification_delivery nd
+  join notification n on n.id = nd.notification_id
+  where nd.client_id = :client and nd.person = any (:people) and nd.delivery_id >= :since
+    and n.details ->> 'message_id' = :message
+  union
+  select nd.delivery_id from stored s join notification_delivery nd
+    on nd.instead_of = s.delivery_id and nd.client_id = :client
+)
+select nd.person as user_id, nd.channel, d.state, d.reason, d.id as delivery_id, d.settled_at,
+  null::uuid as notification_id, null::bigint as upto_seq, d.created_at
+from sent join notification_delivery nd on nd.delivery_id = sent.delivery_id
+join delivery d on d.id = sent.delivery_id
+union all
+select person, 'socket', case when acked_at is null then 'accepted' else 'delivered' end, null,
+  null, created_at, id, upto_seq, created_at
+from stored
+order by created_at, user_id, channel limit 500
 """)
 # What follows a notice of messages is met, too, when the message is deleted or its reader removed;
 # only our own requests follow such a notice, so that their `message_id` is an id.
@@ -76,7 +97,7 @@ order by nd.delivery_id limit 500
 _SENDABLE: Final = """
 select d.id, n.category, n.priority, nd.person, nd.address, nd.notification_id, nd.unless,
   c.sealed as content, p.id as provider_id, p.kind as provider_kind, p.sealed as provider_config,
-  n.created_at, n.expires_at,
+  n.created_at, n.expires_at, n.traceparent,
   case nd.unless
     when 'accepted' then f.state in ('accepted', 'delivered')
     when 'delivered' then f.state = 'delivered'
@@ -188,17 +209,28 @@ class NotificationRepository:
         return {row.channel: row.route for row in rows}
 
     async def traced(
-        self, client_id: UUID, people: Sequence[str], *, message_id: UUID, since: datetime
+        self,
+        client_id: UUID,
+        people: Sequence[str],
+        *,
+        message_id: UUID,
+        room_id: UUID,
+        seq: int,
+        since: datetime,
     ) -> list[dict[str, Any]]:
-        """Read deliveries to people of notifications whose metadata name a message."""
+        """Read what people were notified of because of a message: by us, or by the application."""
         values = {
             "client": client_id,
             "people": list(people),
             "since": UUID(int=int(since.timestamp() * 1000) << 80),
             "message": str(message_id),
+            "room": room_id,
+            "seq": seq,
         }
         found = await self._session.execute(_TRACED, values)
-        return [dict(row) for row in found.mappings()]
+        return [
+            {name: row[name] for name in row if name != "created_at"} for row in found.mappings()
+        ]
 
     async def add(
         self,

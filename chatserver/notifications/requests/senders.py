@@ -9,7 +9,7 @@ from uuid import UUID
 import orjson
 
 from chatserver.deliveries.models import Claim, Sent
-from chatserver.infra import standard_webhooks
+from chatserver.infra import standard_webhooks, tracing
 from chatserver.infra.addresses import AddressRefusedError
 from chatserver.infra.http_client import OutboundError, Reply
 from chatserver.infra.mail import Outcome
@@ -18,7 +18,8 @@ from chatserver.kernel.clock import Clock, rfc3339
 from chatserver.notifications.consent.policies import blocks
 from chatserver.notifications.requests.models import Item, place_of_address, place_of_content
 from chatserver.notifications.requests.policies import GENERAL, UNKNOWN
-from chatserver.notifications.requests.service import NAMES, Inbox
+from chatserver.notifications.requests.ports import Inbox
+from chatserver.notifications.requests.service import NAMES
 
 SHOWN: Final = 64
 _OK, _MULTIPLE, _GONE, _MANY, _UNAVAILABLE, _ERROR = 200, 300, 410, 429, 503, 500
@@ -54,6 +55,14 @@ class Reader:
     async def load(self, claims: Sequence[Claim]) -> list[Prepared | None]:
         """Give what is to be sent, in the order of the claims; None: nothing any more."""
         rows = await self._lookup.sendable([claim.id for claim in claims])
+        if tracing.is_on():
+            tracing.remember(
+                {
+                    row["notification_id"]: row["traceparent"]
+                    for row in rows.values()
+                    if row["traceparent"] is not None
+                }
+            )
         return [self._open(claim, rows.get(claim.id)) for claim in claims]
 
     def _open(self, claim: Claim, row: Any) -> Prepared | None:  # noqa: ANN401

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Final, Protocol
+from typing import Any, Final
 from uuid import UUID
 
 import orjson
 
 from chatserver.deliveries.service import DeliveryService
+from chatserver.infra import tracing
 from chatserver.infra.idempotency import made_before
 from chatserver.infra.secrets import SecretBox
 from chatserver.infra.unit_of_work import Recorder
@@ -24,11 +25,11 @@ from chatserver.notifications.requests.models import (
     place_of_content,
 )
 from chatserver.notifications.requests.policies import Draft, sent_of
+from chatserver.notifications.requests.ports import Inbox, Limits, Reach
 from chatserver.notifications.requests.repository import NotificationRepository
 from chatserver.notifications.requests.schemas import (
     MOST_RECIPIENTS,
     Cancelled,
-    LimitOut,
     ListNotificationDeliveries,
     ListNotifications,
     NotificationDeliveries,
@@ -42,45 +43,6 @@ from chatserver.notifications.requests.schemas import (
 # Every recipient on every channel.
 MOST_DELIVERIES: Final = 5 * MOST_RECIPIENTS
 NAMES = {number: name for name, number in policies.PRIORITIES.items()}
-
-
-class Inbox(Protocol):
-    """Where in-app notifications are kept, within this unit of work; it shows them after it."""
-
-    async def keep(self, items: Sequence[Item]) -> None:
-        """Put items into inboxes; raise `user.not_found` with the field of one who is unknown."""
-        ...
-
-
-class Reach(Protocol):
-    """How people can be reached, and whether they want to be."""
-
-    async def barred(
-        self,
-        client_id: UUID,
-        asked: Sequence[tuple[str, str | None, str | None]],
-        *,
-        category: str | None,
-        priority: str,
-    ) -> list[str | None]:
-        """Give for each (channel, person, address) why not, or None."""
-        ...
-
-    async def devices(self, client_id: UUID, people: Sequence[str]) -> dict[str, set[str]]:
-        """Give the kinds of devices of some people, by external id; absent: they have none."""
-        ...
-
-    def name_address(self, client_id: UUID, channel: str, address: str) -> bytes:
-        """Name an address without telling it: the same name here as in suppressions."""
-        ...
-
-
-class Limits(Protocol):
-    """The client's quotas of notifications."""
-
-    async def __call__(self, client_id: UUID, count: int) -> list[LimitOut]:
-        """Count some; raise `quota.exceeded` when there are too many."""
-        ...
 
 
 class NotificationService:
@@ -148,6 +110,7 @@ class NotificationService:
             details=command.metadata,
             scheduled_at=command.scheduled_at,
             expires_at=expires_at,
+            traceparent=tracing.current(),
         )
         if command.dry_run:
             limits = await self._limits(client_id, 0)

@@ -127,7 +127,11 @@ SOCKET_ERROR: Final = {
         "status": {"type": "integer"},
         "retryable": {"type": "boolean"},
         "retry_after_ms": {"type": ["integer", "null"]},
-        "details": {"anyOf": [{"type": "array", "items": _ISSUE}, {"type": "object"}]},
+        "details": {
+            "description": "The fields that are wrong; or what this code says more, with the"
+            " fields as `errors`.",
+            "anyOf": [{"type": "array", "items": _ISSUE}, {"type": "object"}],
+        },
         "trace_id": {"type": "string"},
     },
 }

@@ -1,5 +1,6 @@
 """What must not be done: each its code, and nothing has changed."""
 
+from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
 from uuid import UUID
@@ -132,10 +133,16 @@ async def test_each_has_its_code_and_changes_nothing(  # noqa: PLR0915 - a table
 
     before = await everything(talk)
     shown = len(talk.shown.facts)
+    fields: dict[str, list[list[str]]] = defaultdict(list)
     for code, attempt in cases:
         with pytest.raises(DomainError) as refused:
             await attempt()
         assert refused.value.code == code
+        fields[code].append([issue["field"] for issue in refused.value.issues])
+    assert fields["message.too_long"] == [["content"]] * 3
+    assert fields["file.not_found"] == [["attachments.0.file_id"]]
+    # Of what is replied to; what is edited or reacted to is named by the path.
+    assert fields["message.not_found"].count(["reply_to"]) == 1
     with pytest.raises(UserNotFoundError) as unknown_person:
         await create()
     assert [issue["field"] for issue in unknown_person.value.issues] == ["member_ids.1"]

@@ -117,6 +117,16 @@ async def test_deletes_any_number_also_what_is_not_there(store: ObjectStore) -> 
     await store.delete([])
 
 
+async def test_lists_all_objects_of_ours_and_nothing_else(store: ObjectStore) -> None:
+    assert [key async for key in store.all_keys()] == []
+    names = (
+        {f"t/many/{n:04}" for n in range(1003)} if isinstance(store, S3Store) else {"t/a", "t/b/c"}
+    )
+    for name in (*names, "other/thing"):
+        await store.put(name, b"x", content_type="text/plain")
+    assert {key async for key in store.all_keys()} == names
+
+
 async def test_moves_only_what_was_looked_at(store: ObjectStore) -> None:
     seen = await store.put(KEY, b"harmless", content_type="text/plain")
     changed = await store.put(KEY, b"swapped", content_type="text/plain")

@@ -43,6 +43,7 @@ class TestRules:
         with pytest.raises(MessageRejectedError) as refused:
             await talk.send(alice, room.id, "you Dolt")
         assert refused.value.details == {"rule_id": str(rule.id)}
+        assert refused.value.issues[0]["field"] == "content"
         assert await talk.rows("select 1 from message") == []
         assert len(await talk.log(room.id)) == 1
 
@@ -104,8 +105,8 @@ class TestRules:
 
     async def test_bad_ones_name_the_field(self, talk: Talk, master: Principal) -> None:
         with pytest.raises(PayloadInvalidError) as refused:
-            await ruled(talk, master, kind="pattern", values=["(a"], action="mask")
-        assert refused.value.issues[0]["field"] == "values"
+            await ruled(talk, master, kind="pattern", values=["a", "(a"], action="mask")
+        assert refused.value.issues[0]["field"] == "values.1"
         rule = await ruled(talk, master, action="mask")
         other = await talk.client("other")
         for who, rule_id in ((other, rule.id), (master, uuid4())):

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import text
 
 from chatserver.chat.schemas import MarkRead, MessageRef
-from chatserver.kernel.principal import Principal
+from chatserver.kernel.principal import Caller, Principal
 from chatserver.notifications.consent.schemas import PreferencesPatch
 from chatserver.notifications.inbox.schemas import NotificationList, NotificationOut
 from chatserver.rooms.schemas import UpdateMember
@@ -52,6 +52,20 @@ async def level(talk: Talk, who: Principal, room_id: UUID, **private: Any) -> No
     command = UpdateMember(room_id=room_id, user_id=who.external_id, **private)
     async with talk.container.open_members() as members:
         await members.update(who, command)
+
+
+async def traced(talk: Talk, message_id: UUID) -> list[dict[str, Any]]:
+    """What the application is told of a message's notifications."""
+
+    async def nothing(*_: object) -> Any:
+        return {}
+
+    [row] = await talk.rows("select id, slug from client")
+    master = Principal(caller=Caller.MASTER, client_id=row["id"], client_slug=row["slug"])
+    command = MessageRef(message_id=message_id)
+    found = await talk.container.traces.of(master, command, nothing, nothing)
+    shown: list[dict[str, Any]] = found.model_dump(mode="json")["notifications"]
+    return shown
 
 
 async def notices(talk: Talk) -> list[dict[str, Any]]:
@@ -287,10 +301,28 @@ class TestEscalation:
             " failures, opened, is_draining)"
             " select id, client_id, 'email', 'active', 4, true, 0, 0, false from provider"
         )
-        for said in ("one", "two"):
-            await talk.send(ann, room_id, said, mentions=["bob", "eve"])
+        said = []
+        for text_ in ("one", "two"):
+            said.append(await talk.send(ann, room_id, text_, mentions=["bob", "eve"]))
             await look(talk)
         [mail] = await talk.rows("select * from delivery")
+        # The trace of either message shows what stands for both, and what waits for it.
+        for each in said:
+            shown = {
+                (it["user_id"], it["channel"]): it for it in await traced(talk, each.message.id)
+            }
+            assert {place: it["state"] for place, it in shown.items()} == {
+                ("bob", "socket"): "accepted",
+                ("eve", "socket"): "accepted",
+                ("bob", "email"): "scheduled",
+            }
+            stored, follows = shown["bob", "socket"], shown["bob", "email"]
+            assert stored["notification_id"] == str((await inbox(talk, bob))[0].id)
+            assert (stored["upto_seq"], stored["delivery_id"]) == (said[-1].message.seq, None)
+            assert follows["delivery_id"] == str(mail["id"])
+            assert "upto_seq" not in follows
+        later = await talk.send(ann, room_id, "nobody in particular")
+        assert await traced(talk, later.message.id) == []
         assert (mail["channel"], mail["state"]) == ("email", "scheduled")
         assert 590 < (mail["next_at"] - mail["created_at"]).total_seconds() < 601
         found = await talk.container.sending.lookup.sendable([mail["id"]])

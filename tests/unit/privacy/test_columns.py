@@ -110,7 +110,7 @@ KEPT = {
     "notification": {
         # What the application called it, for all of its recipients.
         *("id", "client_id", "category", "priority", "details", "scheduled_at", "expires_at"),
-        *("cancelled_at", "created_at", "batch_id"),
+        *("cancelled_at", "created_at", "batch_id", "traceparent"),
     },
     # Sealed, for all of the recipients, and gone when they are told; who is unknown by then is not.
     "notification_batch": {

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chatserver.infra import tracing
 from chatserver.kernel.events import Committed, Effect
 from chatserver.kernel.ids import uuid7
 from chatserver.realtime import envelope
@@ -40,6 +41,20 @@ def test_a_fact_comes_through_unchanged(fact: Committed) -> None:
     opened = seal.open(seal.close(Kind.FACT, target.bytes, envelope.fact_body(fact)))
     assert (opened.kind, opened.target, opened.origin) == (Kind.FACT, target, seal.origin)
     assert envelope.read_fact(opened.body) == fact
+
+
+@given(facts)
+def test_a_trace_goes_along_and_leaves_the_fact_as_it_is(fact: Committed) -> None:
+    assert envelope.trace_of(envelope.fact_body(fact)) is None
+    tracing.configure("http://127.0.0.1:1", part="test", node_id="a", ratio=1.0)
+    try:
+        assert envelope.trace_of(envelope.fact_body(fact)) is None
+        with tracing.span("fan-out"):
+            traced = tracing.current()
+            body = envelope.fact_body(fact)
+        assert (envelope.trace_of(body), envelope.read_fact(body)) == (traced, fact)
+    finally:
+        tracing.stop()
 
 
 @given(st.binary(max_size=300))
