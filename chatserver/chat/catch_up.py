@@ -21,6 +21,7 @@ from chatserver.chat.schemas import (
     Sync,
     Synced,
 )
+from chatserver.chat.since import Mark
 from chatserver.chat.snapshots import SnapshotService
 from chatserver.kernel.clock import rfc3339
 from chatserver.kernel.opening import Open
@@ -42,7 +43,8 @@ ROOMS_PER_SYNC: Final = 500
 # which gives all rooms that there are.
 REMOVED_KEPT: Final = timedelta(days=90)
 REMOVED_PER_SYNC: Final = 1000
-# Transactions that were open when the cursor was made may have committed after it.
+# So long before a cursor is looked at again: transactions that were open then may have committed
+# after it. Which rows those are, the cursor's horizon tells.
 OVERLAP: Final = timedelta(seconds=60)
 
 
@@ -110,15 +112,19 @@ class CatchUpService:
         """
         since, after, began = self._read_cursor(principal, command.cursor)
         named = command.rooms
-        now, version, rows = await self._repository.changed_rooms(
+        now, rows = await self._repository.changed_rooms(
             principal.user_id,
-            since=None if since is None else since - OVERLAP,
+            since=since,
+            overlap=OVERLAP,
             after=after,
             named=list(named),
             limit=ROOMS_PER_SYNC + len(named) + 1,
         )
-        if since is not None and now - since > REMOVED_KEPT:
+        if since is not None and now.at - since.at > REMOVED_KEPT:
             raise CursorInvalidError
+        # Each change of the set of rooms is counted. Without one, whoever only read in a room that
+        # he came into a moment ago has not come into it once more.
+        moved = since is not None and since.version != now.version
         more = len([row for row in rows if row["r_id"] not in named]) > ROOMS_PER_SYNC
         if more:
             rows = rows[: ROOMS_PER_SYNC + len(named)]
@@ -131,7 +137,7 @@ class CatchUpService:
             if told is not None and not answers.fit(len(told)):
                 told = None
             rooms[str(row["r_id"])] = await self._room(row, position, answers, told)
-            if since is not None and row["joined_at"] > since - OVERLAP:
+            if moved and row["has_joined"]:
                 joined.append(row)
         for room_id, position in named.items():
             if str(room_id) not in rooms:
@@ -141,18 +147,20 @@ class CatchUpService:
             "cursor": self._write_cursor(
                 principal, since if more else (began or now), last, began or now
             ),
-            "rooms_version": version,
+            "rooms_version": now.version,
             "rooms": rooms,
             "joined": await self._joined(joined),
-            "removed": [] if since is None else await self._removed(principal, since - OVERLAP),
+            "removed": [] if since is None else await self._removed(principal, since),
         }
         if more:
             said["more"] = True
         return SyncedAsRead.of(orjson.dumps(said))
 
-    async def _removed(self, principal: Principal, since: datetime) -> list[dict[str, Any]]:
+    async def _removed(self, principal: Principal, since: Mark) -> list[dict[str, Any]]:
         """Say what was left since, as `Removed` has it."""
-        gone = await self._repository.removed(principal.user_id, since, limit=REMOVED_PER_SYNC + 1)
+        gone = await self._repository.removed(
+            principal.user_id, since, overlap=OVERLAP, limit=REMOVED_PER_SYNC + 1
+        )
         if len(gone) > REMOVED_PER_SYNC:
             raise CursorInvalidError
         return [
@@ -298,29 +306,37 @@ class CatchUpService:
 
     def _read_cursor(
         self, principal: Principal, cursor: str | None
-    ) -> tuple[datetime | None, UUID | None, datetime | None]:
+    ) -> tuple[Mark | None, UUID | None, Mark | None]:
         """Give since when, after which room, and when the listing began."""
         if cursor is None:
             return None, None, None
         content = self._seal.open(cursor, _purpose(principal))
         if content is None:
             raise CursorInvalidError
-        since, after, began = orjson.loads(content)
+        since, after, began, *generation = orjson.loads(content)
+        # Another generation is another copy of the database, whose transactions count anew.
+        same = generation == [self._generation()]
         return (
-            None if since is None else datetime.fromisoformat(since),
+            None if since is None else _mark(since, is_same=same),
             None if after is None else UUID(after),
-            None if after is None else datetime.fromisoformat(began),
+            None if after is None else _mark(began, is_same=same),
         )
 
     def _write_cursor(
-        self,
-        principal: Principal,
-        since: datetime | None,
-        after: UUID | None,
-        began: datetime,
+        self, principal: Principal, since: Mark | None, after: UUID | None, began: Mark
     ) -> str:
-        content = orjson.dumps([since, None if after is None else str(after), began])
+        marks = [None if it is None else (it.at, it.horizon, it.version) for it in (since, began)]
+        last = None if after is None else str(after)
+        content = orjson.dumps([marks[0], last, marks[1], self._generation()])
         return self._seal.seal(content, _purpose(principal))
+
+
+def _mark(written: list[Any] | str, *, is_same: bool) -> Mark:
+    """Read a mark of a cursor; those of older cursors are a time alone."""
+    if isinstance(written, str):
+        return Mark(datetime.fromisoformat(written))
+    at, horizon, version = written
+    return Mark(datetime.fromisoformat(at), *((horizon, version) if is_same else ()))
 
 
 class _Answers:

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import asyncpg
 
-from chatserver.chat.repository import UNREAD_MENTIONS
+from chatserver.chat.since import UNREAD_MENTIONS
 from chatserver.infra.database import Database, OneSession, outages
 
 # The number of the last message that a seq covers; where the log was truncated before it, of the

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final, TypeAlias
 from uuid import UUID
 
@@ -13,6 +13,7 @@ from chatserver.chat.events import Draft, LogEntry, Outcome, message_data
 from chatserver.chat.policies import SHARED_BY, SHARED_TYPES
 from chatserver.chat.rows import MESSAGE, ROOM, loaded, message_of, room_of, shaped
 from chatserver.chat.schemas import MessageOut
+from chatserver.chat.since import CHANGED, READS_LATELY, READS_OF, REMOVED, Mark
 from chatserver.infra.batching import Batcher
 from chatserver.infra.database import Database, OneSession, outages
 from chatserver.kernel.events import Actor, Committed, Effect
@@ -32,12 +33,6 @@ left join message m on m.id = coalesce(e.message_id, (e.data ->> 'message_id')::
 where e.room_id = $1 and e.seq > $2 order by e.seq limit $3
 """  # noqa: S608 - constants of this file
 
-# Each name by which a member may be mentioned is a range of an index: nothing is scanned, and what
-# is read grows with what is unread alone. More than 1,000 are 1,000.
-UNREAD_MENTIONS: Final = """(select count(*) from (select distinct n.seq from mention n
-    where n.room_id = r.id and n.seq > x.read_seq
-      and n.target = any (array[u.external_id, '!here', '!everyone', '!role:' || x.role])
-    limit 1000) named)"""
 _ENTRIES_AT: Final = f"""
 select e.client_id, e.room_id, e.seq, e.id, e.type, e.created_at, e.actor_type, e.actor_id, e.data,
   e.effect, {ROOM}, {MESSAGE},
@@ -48,49 +43,6 @@ join room r on r.id = e.room_id
 left join message m on m.id = coalesce(e.message_id, (e.data ->> 'message_id')::uuid)
 """  # noqa: S608 - constants of this file
 
-# Of so many rooms of one answer it says who has read how far: as text, since of a thousand members
-# nobody should make objects one by one.
-READS_OF: Final = 50
-_READ: Final = """'[' || string_agg('{"user_id":' || to_json(o.external_id)::text
-    || ',"read_seq":' || n.read_seq || '}', ',' order by o.external_id collate "C") || ']'"""
-# Each line of the question is one user's sync; what several ask of one room is read once. Rooms are
-# looked up one by one (`offset 0`), and a step later those that are deleted are left out (0109).
-_CHANGED: Final = f"""
-with s as materialized (
-  select a.ord, a.since, statement_timestamp() as now, u.rooms_version, f.*,
-    f.is_small and f.small_no <= $6 as is_told
-  from unnest($1::uuid[], $2::timestamptz[], $3::uuid[], $4::text[], $5::integer[])
-    with ordinality a (user_id, since, after, named, most, ord)
-  join app_user u on u.id = a.user_id
-  left join lateral (
-    select r.*, x.role, x.joined_at, x.min_seq, x.read_seq, x.read_msg_no, x.is_muted,
-      x.is_favorite, x.notification_level, x.marked_unread,
-      case when r.r_msg_no > x.read_msg_no then {UNREAD_MENTIONS} else 0 end as mentions,
-      count(*) filter (where r.is_small) over (order by r.id) as small_no
-    from member x cross join lateral (
-      select r.id, r.id as r_id, r.epoch as r_epoch, r.min_seq as r_min_seq,
-        r.last_seq as r_last_seq, r.msg_no as r_msg_no, r.last_event_at,
-        r.deleted_at as r_deleted_at, r.members_count <= $7 and r.type = any ($8) as is_small
-      from room r where r.id = x.room_id offset 0
-    ) r
-    where x.user_id = u.id and r.r_deleted_at is null
-      and (a.after is null or r.id > a.after or r.id = any (a.named::uuid[]))
-      and (a.since is null or r.last_event_at > a.since or x.updated_at > a.since
-        or x.joined_at > a.since or r.id = any (a.named::uuid[]))
-    order by r.id limit a.most
-  ) f on true
-), told as (
-  select n.room_id, {_READ} as reads from member n join app_user o on o.id = n.user_id
-  where n.room_id = any (array(select distinct r_id from s where is_told and since is null))
-  group by n.room_id
-)
-select s.*, case when s.is_told and s.since is not null then (
-    select {_READ} from member n join app_user o on o.id = n.user_id
-    where n.room_id = s.r_id and n.updated_at > s.since)
-  when s.is_told then told.reads end as reads
-from s left join told on told.room_id = s.r_id
-order by s.ord, s.r_id
-"""  # noqa: S608 - constants of this file
 _SUBSCRIPTIONS: Final = """
 select u.id, u.rooms_version, r.id, r.last_seq, m.joined_seq from app_user u
 left join member m on m.user_id = u.id
@@ -100,7 +52,9 @@ where u.id = any ($1)
 _HEADS: Final = "select id, last_seq from room where id = any($1)"
 # Of so many who connect at the same time.
 TOGETHER: Final = 32
-_Question: TypeAlias = tuple[UUID, datetime | None, UUID | None, Sequence[UUID], int]
+_Question: TypeAlias = tuple[
+    UUID, datetime | None, UUID | None, Sequence[UUID], int, datetime | None, int | None
+]
 
 
 class ChatRepository:
@@ -251,27 +205,33 @@ class ChatRepository:
         self,
         user_id: UUID,
         *,
-        since: datetime | None,
+        since: Mark | None,
+        overlap: timedelta,
         after: UUID | None,
         named: Sequence[UUID],
         limit: int,
-    ) -> tuple[datetime, int, list[asyncpg.Record]]:
-        """Read a user's rooms with facts or changes since a moment, and whichever are named.
+    ) -> tuple[Mark, list[asyncpg.Record]]:
+        """Read a user's rooms with facts or changes since a mark, and whichever are named.
 
-        Gives PostgreSQL's time before it looked and the user's `rooms_version`, too.
+        Gives the mark of this moment, too. `overlap` is how long a transaction may have been open.
         """
+        before = None if since is None else since.at - overlap
+        at, horizon = (None, None) if since is None else (since.at, since.horizon)
         # The user's own row comes in any case, with or without a room.
-        rows = await self._syncing.ask((user_id, since, after, named, limit))
+        rows = await self._syncing.ask((user_id, before, after, named, limit, at, horizon))
         found = [row for row in rows if row["r_id"] is not None]
-        return rows[0]["now"], rows[0]["rooms_version"], found
+        now = Mark(rows[0]["now"], rows[0]["horizon"], rows[0]["rooms_version"])
+        return now, found
 
     async def _changed_rooms_of(self, asked: Sequence[_Question]) -> list[list[asyncpg.Record]]:
         rows = await self._fetch(
-            _CHANGED,
+            CHANGED,
             *([each[part] for each in asked] for part in range(3)),
             [f"{{{','.join(map(str, each[3]))}}}" for each in asked],
             [each[4] for each in asked],
             *(READS_OF, SHARED_BY, list(SHARED_TYPES)),
+            *([each[part] for each in asked] for part in (5, 6)),
+            READS_LATELY,
             arriving=True,
         )
         found: list[list[asyncpg.Record]] = [[] for _ in asked]
@@ -279,13 +239,11 @@ class ChatRepository:
             found[row["ord"] - 1].append(row)
         return found
 
-    async def removed(self, user_id: UUID, since: datetime, *, limit: int) -> list[asyncpg.Record]:
+    async def removed(
+        self, user_id: UUID, since: Mark, *, overlap: timedelta, limit: int
+    ) -> list[asyncpg.Record]:
         return await self._fetch(
-            "select room_id, reason, at from departure where user_id = $1 and at > $2"
-            " order by at limit $3",
-            user_id,
-            since,
-            limit,
+            REMOVED, user_id, since.at - overlap, since.at, since.horizon, limit
         )
 
     async def heads(self, room_ids: Sequence[UUID]) -> dict[UUID, int]:

@@ -9,7 +9,7 @@ import re
 import socket
 import ssl
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Self
@@ -159,15 +159,16 @@ class GuardedClient:
     async def check(self, url: str) -> None:
         """Check an address before it is kept: its text, and what it resolves to now.
 
+        A name that can't be found now may be found later, or the resolver is away. It is kept:
+        whoever goes there resolves it anew, and judges what is found then.
+
         Raises:
             AddressRefusedError: the server does not go there.
         """
         target = target_of(url, self._reach)
-        try:
+        with suppress(OSError, TimeoutError):
             async with asyncio.timeout(self._connect_s):
                 await self._resolver.resolve(target.host, target.port)
-        except (OSError, TimeoutError) as error:
-            raise AddressRefusedError("names a host that can't be found") from error
 
     async def fetch(
         self,

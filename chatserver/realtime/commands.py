@@ -22,8 +22,10 @@ def name_of_event(parsed: Any) -> str:
     return parsed[0]
 
 
-def lane_of(payload: dict[str, Any]) -> str:
+def lane_of(payload: object) -> str:
     """Commands about one room, or one message, keep their order; others don't wait for them."""
+    if not isinstance(payload, dict):
+        return ""
     for name in ("room_id", "message_id"):
         key = payload.get(name)
         if isinstance(key, str):

@@ -18,6 +18,7 @@ from chatserver.rooms.sanctions import SanctionService
 from chatserver.rooms.schemas import (
     AddMembers,
     BanOut,
+    ChangedMember,
     Deleted,
     ExternalRoomRef,
     InviteMembers,
@@ -94,19 +95,18 @@ class RoomsHttp:
         errors=(*CHANGED, UserNotFoundError, RoomFullError, RoomArchivedError, RoomBannedError),
     )
     async def put(self, principal: Principal, request: PutMember) -> Joined:
-        """Add one person; oneself to join a public channel."""
-        invited = InviteMembers(room_id=request.room_id, user_id=request.user_id, role=request.role)
+        """Add one person, or give a member another role; add oneself to join a public channel."""
         async with self._members() as members:
-            return await members.invite(principal, invited)
+            return await members.put(principal, request)
 
     @operation(
         "member.update",
         UpdateMember,
-        MemberOut,
+        ChangedMember,
         scope=Scope.ROOMS_WRITE,
         errors=(*CHANGED, UserNotFoundError, MemberNotFoundError),
     )
-    async def update(self, principal: Principal, request: UpdateMember) -> MemberOut:
+    async def update(self, principal: Principal, request: UpdateMember) -> ChangedMember:
         """Change a member's role, or one's own mute, favourite and notification level."""
         async with self._members() as members:
             return await members.update(principal, request)

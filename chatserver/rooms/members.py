@@ -25,12 +25,14 @@ from chatserver.rooms.models import Member, Room
 from chatserver.rooms.ports import People
 from chatserver.rooms.repository import RoomRepository
 from chatserver.rooms.schemas import (
+    ChangedMember,
     InviteMembers,
     Joined,
     Left,
     ListMembers,
     MemberOut,
     MemberRef,
+    PutMember,
     RoomRef,
     UpdateMember,
 )
@@ -84,6 +86,19 @@ class MemberService:
             room, [(found[name], name) for name in people], command.role, actor_of(principal)
         )
 
+    async def put(self, principal: Principal, command: PutMember) -> Joined:
+        """Add one person; whoever is in already gets the role that is named."""
+        room_id, user_id, role = command.room_id, command.user_id, command.role
+        invited = InviteMembers(room_id=room_id, user_id=user_id, role=role or "member")
+        joined = await self.invite(principal, invited)
+        if role is None or joined.added:
+            return joined
+        changed = await self.update(
+            principal, UpdateMember(room_id=room_id, user_id=user_id, role=role)
+        )
+        seen = MemberOut.model_validate(changed.model_dump(include=set(MemberOut.model_fields)))
+        return joined.model_copy(update={"members": [seen]})
+
     async def behind_invite(
         self, principal: Principal, room_id: UUID
     ) -> tuple[Room, Member | None]:
@@ -132,7 +147,7 @@ class MemberService:
         )
         return await self.dismiss(principal, room, target, command.user_id, "removed")
 
-    async def update(self, principal: Principal, command: UpdateMember) -> MemberOut:
+    async def update(self, principal: Principal, command: UpdateMember) -> ChangedMember:
         """Change a role (everyone sees it), or one's own private settings (nobody else does)."""
         is_self = principal.is_user and command.user_id == principal.external_id
         room, me = await self._service.locked(
@@ -175,7 +190,8 @@ class MemberService:
             self._tell_own_devices(room, target, command.user_id, private)
         target.updated_at = await self._rooms.now()
         [(member, user)] = await self._rooms.profiles(room.id, [target.user_id])
-        return member_out(member, user)
+        own = {name: getattr(target, name) for name in _PRIVATE} if is_self or private else {}
+        return ChangedMember(**member_out(member, user).model_dump(), **own)
 
     async def everyone(self, principal: Principal, command: ListMembers) -> Page[MemberOut]:
         room, _ = await self._service.visible(principal, command.room_id)

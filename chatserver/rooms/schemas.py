@@ -108,9 +108,11 @@ class AddMembers(Request):
 
 
 class PutMember(Request):
+    """Without `role`, whoever comes in is a `member`, and whoever is in stays as is."""
+
     room_id: Id
     user_id: ExternalId
-    role: Role = "member"
+    role: Role | None = None
 
 
 class MemberRef(Request):
@@ -157,6 +159,14 @@ class MemberOut(Answer):
     role: str
     joined_at: Timestamp
     muted_until: Timestamp | None = left_out()
+
+
+class ChangedMember(MemberOut):
+    """A member after a change; private settings are told to their owner alone."""
+
+    is_muted: bool | None = left_out()
+    is_favorite: bool | None = left_out()
+    notification_level: Level | None = left_out()
 
 
 class Banned(Answer):

@@ -121,7 +121,8 @@ class Export:
 
 
 def _line(kind: str, members: Row) -> bytes:
-    return orjson.dumps({"type": kind, **members}, default=_plain) + b"\n"
+    line = {"type": kind, **members}
+    return orjson.dumps(line, default=_plain, option=orjson.OPT_UTC_Z) + b"\n"
 
 
 def _plain(value: object) -> str:

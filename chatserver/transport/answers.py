@@ -134,13 +134,15 @@ async def _answered(request: web.Request, handler: Handler, trace_id: str) -> we
     except DomainError as error:
         return refuse(error, trace_id)
     except web.HTTPException as error:
-        return _translated(error, trace_id)
+        return _translated(request, error, trace_id)
     except Exception:
         log.exception("request_failed")
         return give_up(trace_id)
 
 
-def _translated(error: web.HTTPException, trace_id: str) -> web.Response:
+def _translated(request: web.Request, error: web.HTTPException, trace_id: str) -> web.Response:
+    if error.status == HTTPStatus.FORBIDDEN and _is_plain_question(request):
+        return web.Response(status=HTTPStatus.NO_CONTENT, headers={hdrs.ALLOW: _methods(request)})
     # What aiohttp and aiohttp-cors say by themselves; their texts quote the request.
     if error.status < HTTPStatus.BAD_REQUEST:
         raise error
@@ -151,6 +153,16 @@ def _translated(error: web.HTTPException, trace_id: str) -> web.Response:
     if isinstance(error, web.HTTPMethodNotAllowed):
         response.headers[hdrs.ALLOW] = ", ".join(sorted(error.allowed_methods))
     return response
+
+
+def _is_plain_question(request: web.Request) -> bool:
+    """OPTIONS as HTTP has it: not a browser's preflight, which is all that aiohttp-cors knows."""
+    asked = hdrs.ACCESS_CONTROL_REQUEST_METHOD in request.headers and hdrs.ORIGIN in request.headers
+    return request.method == hdrs.METH_OPTIONS and not asked
+
+
+def _methods(request: web.Request) -> str:
+    return ", ".join(sorted({route.method for route in request.match_info.route.resource or ()}))
 
 
 def _problem(said: dict[str, Any]) -> web.Response:

@@ -12,7 +12,13 @@ import orjson
 import socketio
 from aiohttp import web
 
-from chatserver.kernel.errors import DomainError, ErrorKind, EventUnknownError, UnavailableError
+from chatserver.kernel.errors import (
+    DomainError,
+    ErrorKind,
+    EventUnknownError,
+    PayloadInvalidError,
+    UnavailableError,
+)
 from chatserver.kernel.events import NO_EFFECT, Committed, Effect
 from chatserver.kernel.ids import uuid7
 from chatserver.kernel.principal import Caller, Principal
@@ -189,6 +195,9 @@ class NamingDoor:
     ) -> bytes:
         self.ran.append((event, payload))
         try:
+            known = event in {"echo", "slow", *self.commands}
+            if known and not isinstance(payload, dict):
+                raise PayloadInvalidError.of("$", "must be one JSON object")
             if event == "echo":
                 return orjson.dumps({"ok": True, "data": payload})
             if event == "slow":

@@ -177,6 +177,8 @@ class SessionService:
                 context=command.context,
             ),
         )
+        if command.context is not None:
+            members = members | {"context": command.context}  # facts leave it out, answers do not
         return SaidOut.model_construct(message=shaped(members), message_id=None)
 
     async def resume(self, principal: Principal, command: SessionPath) -> AnswerState:

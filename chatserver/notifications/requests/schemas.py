@@ -4,7 +4,14 @@ import re
 from datetime import datetime
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
-from pydantic import AfterValidator, Field, StringConstraints, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
 
 from chatserver.deliveries.schemas import DeliveryOut, State
 from chatserver.infra.mail import MailInvalidError, check_address, check_headers
@@ -40,7 +47,12 @@ def _mailbox(value: str) -> str:
         raise ValueError(str(error)) from error
 
 
-def _span(value: str) -> str:
+def _span(value: object) -> object:
+    """Take a bare number as seconds."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = f"{value}s"
+    if not isinstance(value, str):
+        return value
     if _SPAN.fullmatch(value) is None:
         msg = "must be a number and s, m, h or d, as 2m"
         raise ValueError(msg)
@@ -53,6 +65,10 @@ def _url(value: str) -> str:
         msg = "must begin with https:// or http:// and name a host"
         raise ValueError(msg)
     return value
+
+
+_Seconds: TypeAlias = Annotated[int, Field(ge=0, le=99_999)]
+Span: TypeAlias = Annotated[str, BeforeValidator(_span, json_schema_input_type=str | _Seconds)]
 
 
 def span_s(value: str) -> int:
@@ -160,10 +176,13 @@ class Channels(Request):
 
 
 class Fallback(Request):
-    """Tell it on `channel`, too, `after` a while (`2m`), unless the person came so far by then."""
+    """Tell it on `channel`, too, `after` a while, unless the person came so far by then.
+
+    A while is `90s`, `2m`, `1h` or `1d`; a bare number is seconds.
+    """
 
     channel: Channel
-    after: Annotated[str, AfterValidator(_span)] = "5m"
+    after: Span = "5m"
     unless: Milestone = "read"
 
 

@@ -114,8 +114,48 @@ _ANYTHING: Final = {
     }
 }
 
+_HEARD: Final = {
+    "200": {
+        "description": "Committed, now or before; `known` is false for a mail of somebody else's",
+        "content": {
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "required": ["duplicate", "known"],
+                    "properties": {
+                        "duplicate": {"type": "boolean"},
+                        "known": {"type": "boolean"},
+                    },
+                },
+                "example": {"duplicate": False, "known": True},
+            }
+        },
+    },
+    "401": _refusal("The signature is missing, wrong or too old; or there is no such provider"),
+    "406": _refusal("This event will never be taken; do not send it again"),
+    "413": _refusal("More than 256 KiB"),
+    "503": _refusal("The database is away; send it again"),
+}
+_VAPID: Final = {
+    "200": {
+        "description": "The `applicationServerKey` of `PushManager.subscribe()`",
+        "content": {
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "required": ["public_key"],
+                    "properties": {"public_key": {"type": "string"}},
+                },
+                "example": {"public_key": "BCN21SL3ViC-Ag-G9_JaWamd…"},
+            }
+        },
+    },
+    "503": _refusal("The database is away"),
+}
+_PROVIDER: Final = [_path("provider_id", "019a9c1e-77d4-7bb2-9a11-0242ac120002", "The provider.")]
+
 # Everything that isn't in the registry: it takes no key, or another proof than a key.
-TAGS: Final = ("health", "inbound", "unsubscribe")
+TAGS: Final = ("health", "inbound", "unsubscribe", "callbacks", "push")
 OUTSIDE: Final = _HEALTH | {
     "/webhooks/{client_slug}/{event}": {
         "post": _open("inbound.take", "inbound", "Take a vendor's signed request.", _INBOUND)
@@ -126,5 +166,12 @@ OUTSIDE: Final = _HEALTH | {
         | {"parameters": _TOKEN},
         "post": _open("unsubscribe.end", "unsubscribe", "Unsubscribe (RFC 8058).", _UNSUBSCRIBED)
         | {"parameters": _TOKEN, "requestBody": {"required": True, "content": _ONE_CLICK}},
+    },
+    "/callbacks/{provider_id}": {
+        "post": _open("callback.take", "callbacks", "Take a mail provider's signed event.", _HEARD)
+        | {"parameters": _PROVIDER, "requestBody": {"required": True, "content": _ANYTHING}},
+    },
+    "/push/vapid-key": {
+        "get": _open("push.vapid_key", "push", "Give the key browsers subscribe with.", _VAPID),
     },
 }

@@ -103,6 +103,12 @@ async def test_messages_can_be_stored_without_an_answer(extracts: Scene, desk: D
         extracts.alice, session.id, "Made elsewhere.", sender="ai", context={"model": "own"}
     )
     assert mine == again
+    async with desk.open() as sessions:
+        told = SayInSession(
+            session_id=session.id, content="And this.", sender="ai", context={"model": "own"}
+        )
+        said = await sessions.say(extracts.alice, told)
+    assert said.message.context == {"model": "own"}  # facts leave it out, the answer does not
     stored = await extracts.studio.message(extracts.alice, theirs)
     assert (stored["sender"], stored["context"]) == ("ai", {"model": "own"})
     async with extracts.studio.wiring.open_answers() as answers:

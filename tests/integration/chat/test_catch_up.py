@@ -690,14 +690,6 @@ class TestSync:
         }
         assert set(found.rooms) == {str(back)}
 
-    async def test_a_cursor_overlaps_what_may_have_been_committing(
-        self, talk: Talk, master: Principal
-    ) -> None:
-        alice = await talk.user(master, "alice")
-        room = await talk.room(alice)
-        first = await sync(talk, alice)
-        assert set((await sync(talk, alice, first.cursor)).rooms) == {str(room.id)}
-
     async def test_few_missing_facts_come_along_and_many_are_only_counted(
         self, talk: Talk, master: Principal
     ) -> None:

@@ -8,8 +8,10 @@ from uuid import UUID
 import asyncpg
 import pytest
 
+from chatserver.chat.catch_up import OVERLAP
 from chatserver.chat.pointers import PointerRepository
 from chatserver.chat.repository import ChatRepository
+from chatserver.chat.since import Mark
 from chatserver.kernel.principal import Principal
 from tests.support.plans import Seeded, plan_of, seed
 from tests.support.servers import Database, Servers
@@ -81,12 +83,17 @@ class TestReads:
         assert "Index Scan" in plan
         assert "Seq Scan" not in plan
 
-    @pytest.mark.parametrize("since", [None, datetime.now(UTC) - timedelta(hours=1)])
+    @pytest.mark.parametrize("since", [None, Mark(datetime.now(UTC) - timedelta(hours=1), 7, 1)])
     async def test_rooms_that_changed(
-        self, reading: Reading, seeded: Seeded, since: datetime | None
+        self, reading: Reading, seeded: Seeded, since: Mark | None
     ) -> None:
         await reading.changed_rooms(
-            seeded.user_id, since=since, after=None, named=[seeded.room_id], limit=501
+            seeded.user_id,
+            since=since,
+            overlap=OVERLAP,
+            after=None,
+            named=[seeded.room_id],
+            limit=501,
         )
         [plan] = await plans(reading, seeded)
         assert "ix_member_user_id" in plan
@@ -97,7 +104,8 @@ class TestReads:
         assert "Seq Scan" not in plan.replace("Seq Scan on app_user", "")
 
     async def test_rooms_that_one_is_no_longer_in(self, reading: Reading, seeded: Seeded) -> None:
-        await reading.removed(seeded.user_id, datetime.now(UTC) - timedelta(hours=2), limit=1001)
+        since = Mark(datetime.now(UTC) - timedelta(hours=2), 7, 1)
+        await reading.removed(seeded.user_id, since, overlap=OVERLAP, limit=1001)
         [plan] = await plans(reading, seeded)
         assert "ix_departure_user_id_at" in plan
 

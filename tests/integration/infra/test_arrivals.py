@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from chatserver.chat.catch_up import OVERLAP
 from chatserver.infra.secrets import new_scoped_key
 from tests.support.keys import KeyHouse
 from tests.support.servers import Database
@@ -29,7 +30,7 @@ async def test_keys_rooms_and_sync_are_planned_once(house: KeyHouse) -> None:
         await house.container.credentials.scoped.find(new_scoped_key().kid, 1)
         await log.subscriptions(ann.user_id)
         await house.container.messages.changed_rooms(
-            ann.user_id, since=None, after=None, named=[], limit=10
+            ann.user_id, since=None, overlap=OVERLAP, after=None, named=[], limit=10
         )
     arriving = await house.container.database.arriving()
     for asked in ("%join key_family f on%", "%left join member m%", "%with s as materialized%"):

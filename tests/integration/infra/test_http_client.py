@@ -18,9 +18,9 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Names(AbstractResolver):
-    """A DNS that gives what a test wants; a list of lists changes with every question."""
+    """A DNS that gives what a test wants; lists change with every question, None is none."""
 
-    def __init__(self, *answers: list[str]) -> None:
+    def __init__(self, *answers: list[str] | None) -> None:
         self._answers = list(answers)
         self.asked = 0
 
@@ -29,6 +29,8 @@ class Names(AbstractResolver):
     ) -> list[ResolveResult]:
         answer = self._answers[min(self.asked, len(self._answers) - 1)]
         self.asked += 1
+        if answer is None:
+            raise OSError("no such name")
         return [
             ResolveResult(
                 hostname=host,
@@ -114,6 +116,12 @@ class TestWhereTo:
                 await client.check("https://rebind.example.com/keys")
             with pytest.raises(AddressRefusedError):
                 await client.fetch("GET", "https://rebind.example.com/keys")
+
+    async def test_a_name_that_cannot_be_found_is_kept_and_judged_when_it_is_asked(self) -> None:
+        async with GuardedClient(resolver=Names(None, ["127.0.0.1"])) as client:
+            await client.check("https://later.example.com/keys")
+            with pytest.raises(AddressRefusedError):
+                await client.fetch("GET", "https://later.example.com/keys")
 
     async def test_a_name_that_changes_after_it_was_checked_is_refused(self, site: Site) -> None:
         names = Names(["8.8.8.8"], ["127.0.0.1"])

@@ -229,7 +229,7 @@ class TestFallback:
             master,
             recipients=[{"user_id": "alice", "email": "alice@example.net"}],
             channels={"socket": {"title": "Hi"}, "email": MAIL},
-            fallback=[{"channel": "email", "after": "1s", "unless": "read"}],
+            fallback=[{"channel": "email", "after": 1, "unless": "read"}],
             **members,
         )
 

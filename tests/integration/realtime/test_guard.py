@@ -33,6 +33,8 @@ async def test_connect_is_answered_before_anything_else(at: Node) -> None:
     ("packet", "code"),
     [
         ('42/chat,7["nothing.like_it",{}]', "event.unknown"),
+        ('42/chat,7["nothing.like_it"]', "event.unknown"),
+        ('42/chat,7["nothing.like_it","text"]', "event.unknown"),
         ('42/chat,7["echo"]', "payload.invalid"),
         ('42/chat,7["echo",{},{}]', "payload.invalid"),
         ('42/chat,7["echo",[]]', "payload.invalid"),

@@ -16,6 +16,7 @@ from chatserver.rooms.schemas import (
     InviteMembers,
     ListMembers,
     MemberRef,
+    PutMember,
     RoomRef,
     UpdateMember,
 )
@@ -253,6 +254,38 @@ class TestLargeRooms:
         assert kept["joined_seq"] == logged + 1
 
 
+class TestPut:
+    async def test_it_lets_in_and_gives_a_member_the_role_that_is_named(
+        self, talk: Talk, master: Principal
+    ) -> None:
+        alice, _ = await talk.users(master, "alice", "bob")
+        room = await talk.room(alice)
+        command = PutMember(room_id=room.id, user_id="bob", role="moderator")
+        came = await call(talk, "put", alice, command)
+        assert (came.added, came.members[0].role) == (["bob"], "moderator")
+        changed = await call(
+            talk, "put", alice, PutMember(room_id=room.id, user_id="bob", role="member")
+        )
+        assert (changed.added, changed.members[0].role) == ([], "member")
+        assert talk.shown.of(room.id)[-1]["type"] == "member.updated"
+        seen = len(talk.shown.of(room.id))
+        for command in (
+            PutMember(room_id=room.id, user_id="bob", role="member"),
+            PutMember(room_id=room.id, user_id="bob"),
+        ):
+            same = await call(talk, "put", alice, command)
+            assert same.members[0].role == "member"
+        assert len(talk.shown.of(room.id)) == seen
+
+    async def test_nobody_raises_himself_by_it(self, talk: Talk, master: Principal) -> None:
+        alice, bob = await talk.users(master, "alice", "bob")
+        room = await talk.room(alice, bob)
+        with pytest.raises(RoleMissingError):
+            await call(talk, "put", bob, PutMember(room_id=room.id, user_id="bob", role="owner"))
+        with pytest.raises(RoleMissingError):
+            await call(talk, "put", bob, PutMember(room_id=room.id, user_id="alice", role="guest"))
+
+
 class TestUpdate:
     async def test_a_new_role_is_seen_by_everyone(self, talk: Talk, master: Principal) -> None:
         alice, bob = await talk.users(master, "alice", "bob")
@@ -260,7 +293,7 @@ class TestUpdate:
         changed = await call(
             talk, "update", alice, UpdateMember(room_id=room.id, user_id="bob", role="admin")
         )
-        assert changed.role == "admin"
+        assert (changed.role, changed.is_muted) == ("admin", None)
         fact = talk.shown.of(room.id)[-1]
         assert (fact["type"], fact["seq"], fact["data"]["role"]) == ("member.updated", 2, "admin")
         again = await call(
@@ -274,12 +307,13 @@ class TestUpdate:
     ) -> None:
         alice, bob = await talk.users(master, "alice", "bob")
         room = await talk.room(alice, bob)
-        await call(
+        own = await call(
             talk,
             "update",
             bob,
             UpdateMember(room_id=room.id, user_id="bob", is_muted=True, notification_level="none"),
         )
+        assert (own.is_muted, own.is_favorite, own.notification_level) == (True, False, "none")
         fact = talk.shown.facts[-1]
         assert (fact.room_id, fact.seq, fact.audience) == (None, None, (bob.user_id,))
         assert len(await talk.log(room.id)) == 1

@@ -93,9 +93,14 @@ async def test_without_an_origin_nothing_is_said_about_it(door: Door) -> None:
     assert ALLOW_ORIGIN not in response.headers
 
 
-async def test_options_without_a_preflight_is_refused_as_a_problem(door: Door) -> None:
-    status, body, _ = await door.ask("OPTIONS", BOXES, None)
-    assert (status, body["code"]) == (403, "auth.origin")
+@pytest.mark.parametrize("origin", [{}, {"Origin": "https://app.example.com"}])
+async def test_options_that_is_no_preflight_is_told_the_methods(
+    door: Door, origin: dict[str, str]
+) -> None:
+    status, body, response = await door.ask("OPTIONS", BOXES, None, headers=origin)
+    assert (status, body) == (204, None)
+    allowed = set(response.headers["Allow"].split(", "))
+    assert {"GET", "HEAD", "POST", "OPTIONS"} <= allowed
 
 
 async def test_a_server_wide_list_names_the_origin_and_keeps_others_out() -> None:

@@ -9,9 +9,13 @@ import pytest
 from openapi_spec_validator import validate
 
 from chatserver.kernel.wire import Answer, Empty, Id, Request, ShortText
+from chatserver.notifications.callbacks import door as callbacks
+from chatserver.notifications.consent import door as consent
+from chatserver.notifications.push import door as vapid
 from chatserver.transport.documents.asyncapi import asyncapi
 from chatserver.transport.documents.markdown import errors_page, events_page
 from chatserver.transport.documents.openapi import openapi
+from chatserver.transport.documents.outside import OUTSIDE
 from chatserver.transport.registry import FactSpec, Registry, Route, operation
 from tests.support.rest import BoxFact, example_registry
 
@@ -282,3 +286,8 @@ class TestPages:
         assert "Needs the scope `rooms:write`." in page
         # A bar in a text must not end its cell.
         assert "Only boxes of this \\| that colour." in page
+
+
+@pytest.mark.parametrize("path", [callbacks.PATH, vapid.PATH, consent.PATH])
+def test_the_doors_beside_the_api_are_described_too(path: str) -> None:
+    assert path in OUTSIDE
