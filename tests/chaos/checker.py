@@ -23,6 +23,9 @@ class Truth:
     messages: dict[tuple[str, str], list[int]]  # (room, client_msg_id): seqs
     members: dict[str, set[str]]  # room: external ids
     last_seqs: dict[str, int]
+    texts: dict[str, str] = field(default_factory=dict)  # message id: its text now, cut off
+    pinned: set[str] = field(default_factory=set)
+    stored_at: dict[str, float] = field(default_factory=dict)  # client_msg_id: Unix seconds
 
     @classmethod
     async def read(cls, admin_url: str) -> "Truth":
@@ -34,8 +37,16 @@ class Truth:
             ):
                 log[str(row["room_id"])].append((row["seq"], str(row["id"]), row["type"]))
             messages = defaultdict(list)
-            for row in await connection.fetch("select room_id, client_msg_id, seq from message"):
+            texts, pinned, stored_at = {}, set(), {}
+            for row in await connection.fetch(
+                "select id, room_id, client_msg_id, seq, left(content, 60) as text, pinned,"
+                " created_at from message"
+            ):
+                stored_at[row["client_msg_id"]] = row["created_at"].timestamp()
+                if row["pinned"]:
+                    pinned.add(str(row["id"]))
                 messages[str(row["room_id"]), row["client_msg_id"]].append(row["seq"])
+                texts[str(row["id"])] = row["text"]
             members = defaultdict(set)
             for row in await connection.fetch(
                 "select room_id, external_id from member join app_user on app_user.id = user_id"
@@ -45,7 +56,7 @@ class Truth:
             last_seqs = {str(row["id"]): row["last_seq"] for row in rooms}
         finally:
             await connection.close()
-        return cls(dict(log), dict(messages), dict(members), last_seqs)
+        return cls(dict(log), dict(messages), dict(members), last_seqs, texts, pinned, stored_at)
 
 
 @dataclass
@@ -55,6 +66,7 @@ class Verdict:
     faults: list[str] = field(default_factory=list)
     sends: int = 0
     acked: int = 0
+    refused: int = 0
     applied: int = 0
     heard: int = 0
     lost: int = 0
@@ -62,7 +74,9 @@ class Verdict:
     repeated: int = 0
     disordered: int = 0
     leaked: int = 0
+    outdated: int = 0
     reloads: int = 0
+    recoveries: int = 0
     disconnects: int = 0
 
     def figures(self) -> dict[str, int]:
@@ -120,6 +134,8 @@ class Judge:
             case "left":
                 self._shown.pop(where, None)
                 self._since.pop(where, None)
+            case "connect":
+                verdict.recoveries += bool(entry.get("recovered"))
             case "disconnect":
                 verdict.disconnects += 1
             case _:
@@ -129,6 +145,8 @@ class Judge:
 def _judge_send(verdict: Verdict, entry: Entry, truth: Truth, *, rewound: bool) -> None:
     if entry["status"] == "invoke":
         verdict.sends += 1
+    elif entry["status"] == "fail":
+        verdict.refused += 1
     elif entry["status"] == "ok":
         verdict.acked += 1
         stored = truth.messages.get((entry["room"], entry["cmid"]))
@@ -141,7 +159,7 @@ def _judge_send(verdict: Verdict, entry: Entry, truth: Truth, *, rewound: bool) 
 
 def _judge_canary(verdict: Verdict, entry: Entry, canaries: dict[str, str]) -> None:
     content = entry.get("content")
-    if content is not None and not content.startswith(canaries[entry["client"]]):
+    if content and not content.startswith(canaries[entry["client"]]):
         verdict.leaked += 1
         verdict.faults.append(f"I4: {entry['client']} was told {content!r}")
 
@@ -150,6 +168,10 @@ def _judge_list(
     verdict: Verdict, client: str, room: str, facts: list[Entry], since: int, truth: Truth
 ) -> None:
     """Everything that a reference client shows: exactly the log, from where it loaded the room."""
+    shown = {fact["message"]: fact["content"] for fact in facts if "message" in fact}
+    if old := [name for name, text in shown.items() if truth.texts.get(name) != text]:
+        verdict.outdated += len(old)
+        verdict.faults.append(f"I3: {client} shows another text than is stored of {old[:3]}")
     expected = [(seq, fact) for seq, fact, _ in truth.log.get(room, []) if seq > since]
     got = [(fact["seq"], fact["id"]) for fact in facts]
     if got == expected:

@@ -1,6 +1,7 @@
 """What a rehearsal found is printed at the end, and kept beside the benchmarks' figures."""
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from tests.chaos.checker import Verdict
 from tests.chaos.stage import Stage
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
+HISTORIES = Path(__file__).parents[2] / "build" / "chaos"
 Rows = list[dict[str, Any]]
 ROWS = pytest.StashKey[Rows]()
 
@@ -35,6 +37,15 @@ class Protocol:
                 "faults": verdict.faults[:5],
             }
         )
+
+
+@pytest.fixture
+def history(request: pytest.FixtureRequest) -> Path:
+    """A file for what the clients see. It stays until the same is rehearsed again."""
+    HISTORIES.mkdir(parents=True, exist_ok=True)
+    file = HISTORIES / f"{re.sub(r'[^a-z0-9]+', '-', request.node.name.lower())}.jsonl"
+    file.unlink(missing_ok=True)
+    return file
 
 
 @pytest.fixture(scope="session")
@@ -102,7 +113,7 @@ def pytest_terminal_summary(
             f"{row['fault']:<34} seed {row['seed']}: acked {row['acked']}/{row['sends']},"
             f" shown {row['applied']}, heard {row['heard']}; I1 lost {row['lost']},"
             f" I2 stored twice {row['doubled']}, I3 shown twice {row['repeated']}, out of order"
-            f" {row['disordered']}, I4 leaked {row['leaked']}, I5 +{row['grown_mb']} MB,"
-            f" I14 whole after {row['caught_up_s']} s"
+            f" {row['disordered']}, outdated {row['outdated']}, I4 leaked {row['leaked']}, I5"
+            f" +{row['grown_mb']} MB, I14 whole after {row['caught_up_s']} s"
             + ("" if not row["faults"] else f"  {len(row['faults'])} FAULTS")
         )

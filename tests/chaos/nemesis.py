@@ -1,12 +1,16 @@
 """What is done to a stage under load. Each returns when the fault is over."""
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import redis.asyncio as redis
 
 from tests.chaos.stage import Stage
 from tests.support.nodes import eventually
+
+LIMIT = "client-output-buffer-limit"
 
 Fault = Callable[[Stage, float], Awaitable[None]]
 
@@ -56,6 +60,34 @@ async def kick_subscribers(stage: Stage, seconds: float) -> None:
     await asyncio.sleep(seconds)
 
 
+async def kick_slow_subscriber(stage: Stage, seconds: float) -> None:
+    """F9: a node doesn't read what Redis has for it, until Redis cuts it off."""
+    redis_ = redis.Redis.from_url(stage.servers.valkey.url)
+
+    async def ask(*command: str | bytes) -> Any:
+        return await redis_.execute_command(*command)  # type: ignore[no-untyped-call]
+
+    async def subscribers() -> set[bytes]:
+        """Their ids, which stand first in each line."""
+        lines = await ask("CLIENT", "LIST", "TYPE", "pubsub")
+        return {line.split()[0] for line in lines.splitlines()}
+
+    node = stage.random.choice(stage.nodes)
+    async with redis_:
+        await ask("CONFIG", "SET", LIMIT, "pubsub 1mb 0 0")
+        channel = next(name for name in await ask("PUBSUB", "CHANNELS") if name.endswith(b":all"))
+        before = await subscribers()
+        node.pause()
+        try:
+            # Nobody believes this, for want of the key; but everybody has to read it.
+            while before <= await subscribers():
+                await ask("PUBLISH", channel, bytes(1 << 16))
+            await asyncio.sleep(seconds)
+        finally:
+            node.resume()
+            await ask("CONFIG", "SET", LIMIT, "pubsub 32mb 8mb 60")
+
+
 async def restart_postgres(stage: Stage, seconds: float) -> None:
     """F11: PostgreSQL crashes and is started again."""
     stage.servers.postgres.kill()
@@ -78,17 +110,26 @@ async def lose_all(stage: Stage, seconds: float) -> None:
     await asyncio.sleep(seconds)
 
 
-async def die_at(stage: Stage, place: str) -> None:
-    """F2, F3: a node is started anew with a place where it dies, and comes by there soon."""
+async def die_at(stage: Stage, place: str) -> dict[str, Any]:
+    """F2, F3: a node is started anew with a place where it dies, and comes by there soon.
+
+    Gives what it left behind: whose sends it took along, by client_msg_id.
+    """
     node = stage.random.choice(stage.nodes)
     assert await node.terminate() == 0, f"{node.name} did not end well"
-    sound = dict(node.environment)
-    node.environment |= {"FAIL_AT": place, "FAIL_AFTER": str(stage.random.randint(5, 60))}
+    sound, note = dict(node.environment), stage.cluster.directory / "note.json"
+    node.environment |= {
+        "FAIL_AT": place,
+        "FAIL_AFTER": str(stage.random.randint(5, 60)),
+        "FAIL_NOTE": str(note),
+    }
     node.program = "tests.chaos.doomed"
     await node.start()
     await eventually(lambda: not node.is_running, within_s=60, why=f"{node.name} died {place}")
     node.environment, node.program = sound, "chatserver"
     await node.start()
+    left: dict[str, Any] = json.loads(note.read_text())
+    return left
 
 
 FAULTS: dict[str, Fault] = {
@@ -98,6 +139,7 @@ FAULTS: dict[str, Fault] = {
     "Redis flushed": flush_redis,
     "Redis half-open for one node": deafen_node,
     "subscribers kicked": kick_subscribers,
+    "a slow subscriber kicked": kick_slow_subscriber,
     "PostgreSQL restarted": restart_postgres,
     "rolling restart": roll,
     "every client cut off": lose_all,

@@ -106,6 +106,8 @@ class Stage:
                     at,
                     key=key,
                     transports=None if at % 3 == 0 else ["websocket"],
+                    # Every second one that only listens asks to be recovered.
+                    recovery=at >= users and at % 2 == 1,
                 )
                 for at, (name, key) in enumerate(keys.items())
             )
@@ -129,6 +131,7 @@ class Stage:
         *,
         key: str | None = None,
         transports: Sequence[str] | None = ("websocket",),
+        recovery: bool = False,
     ) -> None:
         if key is None:
             login = partial(tenant.api.post, f"/users/{name}/login", {})
@@ -136,7 +139,8 @@ class Stage:
             tenant.keys[name] = key
         self.canaries[name] = tenant.canary
         url = self.nodes[node % len(self.nodes)].url
-        await self.swarm.do(kind, client=name, url=url, key=key, transports=transports)
+        more = {"transports": transports, "recovery": recovery}
+        await self.swarm.do(kind, client=name, url=url, key=key, **more)
 
     async def connected(self, within_s: float = HEALED_S) -> None:
         async def all_are() -> bool:
@@ -168,7 +172,9 @@ class Stage:
         """Send nothing more, and wait until what was sent has its answer."""
         for task in self._tasks:
             task.cancel()
-        await asyncio.wait(self._tasks)
+        for outcome in await asyncio.gather(*self._tasks, return_exceptions=True):
+            if isinstance(outcome, Exception):
+                raise outcome
         if self._sends:
             async with asyncio.timeout(GONE_S):
                 await asyncio.gather(*self._sends)
@@ -184,9 +190,11 @@ class Stage:
 
         late = ""
         try:
+            await self.connected(within_s)
+            await self._say_the_last_word()
             await eventually(all_have_all, within_s=within_s)
         except AssertionError:
-            late = f"I14: after {within_s:.0f} s {missing[:5]}"
+            late = f"I14: after {within_s:.0f} s {missing[:5] or 'not all are connected'}"
         self.recovered_s = time.monotonic() - began
         await self.swarm.do("close")
         truth = await Truth.read(self.database.admin_url)
@@ -194,6 +202,14 @@ class Stage:
         if late:
             verdict.faults.append(late)
         return verdict
+
+    async def _say_the_last_word(self) -> None:
+        """Who only listens, and was away for a moment, is told by it where a room's log ends."""
+        truth = await Truth.read(self.database.admin_url)
+        for tenant in self.tenants:
+            for room, members in truth.members.items():
+                if talkers := sorted(members & set(tenant.users)):
+                    assert (await self.send(tenant, room, talkers[0]))["ok"]
 
     async def _missing(self) -> list[str]:
         truth = await Truth.read(self.database.admin_url)
@@ -262,7 +278,9 @@ async def on_stage(
     users: int = 4,
     rooms: int = 3,
     stock: int = 2,
+    redis_url: str | None = None,
 ) -> AsyncIterator[Stage]:
+    """`redis_url`: of a Redis Cluster, which every node reaches without a line that can be hurt."""
     database = servers.fresh_database()
     cluster = Cluster(database)
     redis = urlsplit(servers.valkey.url)
@@ -277,8 +295,9 @@ async def on_stage(
             for name in "abcd"[:nodes]:
                 line = await stack.enter_async_context(Proxy(redis.hostname, redis.port))
                 stage.lines[name] = line
-                url = f"redis://127.0.0.1:{line.port}/0"
-                stage.nodes.append(cluster.node(name, REDIS_URL=url, QUEUE_REDIS_URL=url))
+                queue = f"redis://127.0.0.1:{line.port}/0"
+                urls = {"REDIS_URL": redis_url or queue, "QUEUE_REDIS_URL": queue}
+                stage.nodes.append(cluster.node(name, **urls))
             await asyncio.gather(*(node.start() for node in stage.nodes))
             await stage.build(http, users=users, rooms=rooms, stock=stock)
             yield stage

@@ -10,12 +10,13 @@ const { Manager } = require("socket.io-client");
 
 const history = createWriteStream(process.argv[2], { flags: "a" });
 const clients = new Map();
-const heads = new Map(); // what each reference client has, for the question whether all is there
+const heads = new Map(); // what each client has, for the question whether all is there
 const note = (line) => history.write(JSON.stringify({ t: performance.now(), ...line }) + "\n");
 const say = (line) => process.stdout.write(JSON.stringify(line) + "\n");
 const told = ({ room_id, seq, id, type, epoch, data }) => {
-  const content = data?.message?.content;
-  return { room: room_id, seq, id, type, epoch, ...(content && { content: content.slice(0, 60) }) };
+  const message = data?.message;
+  const said = message && { message: message.id, content: message.content.slice(0, 60) };
+  return { room: room_id, seq, id, type, epoch, ...said };
 };
 
 const options = (transports) => ({
@@ -53,12 +54,21 @@ const commands = {
     made.connect();
   },
 
-  stock({ client, url, key, transports }) {
-    const socket = new Manager(url, options(transports)).socket("/chat", { auth: { token: key } });
+  stock({ client, url, key, transports, recovery }) {
+    const auth = { token: key, ...(recovery && { recovery }) };
+    const socket = new Manager(url, options(transports)).socket("/chat", { auth });
+    const seen = new Map();
+    heads.set(client, seen);
     let connection = 0;
-    socket.on("connect", () => note({ op: "connect", client, connection: ++connection }));
+    socket.on("connect", () => {
+      // Who takes himself for recovered goes on where he was: one line, without a hole.
+      if (!socket.recovered) connection += 1;
+      note({ op: "connect", client, connection, recovered: socket.recovered });
+    });
     socket.onAny((event, fact) => {
-      if (fact.seq !== undefined) note({ op: "heard", client, connection, ...told(fact) });
+      if (fact.seq === undefined) return;
+      seen.set(fact.room_id, fact.seq);
+      note({ op: "heard", client, connection, ...told(fact) });
     });
     // After a refusal the stock client waits to be told; every application has to.
     socket.on("connect_error", () => socket.active || setTimeout(() => socket.connect(), 1000));
@@ -70,9 +80,9 @@ const commands = {
   async send({ client, room, content, cmid }) {
     note({ op: "send", client, room, cmid, status: "invoke" });
     try {
-      const { message } = await clients.get(client).send(room, content, cmid);
-      note({ op: "send", client, room, cmid, status: "ok", seq: message.seq });
-      return { ok: true, seq: message.seq };
+      const { message, duplicate } = await clients.get(client).send(room, content, cmid);
+      note({ op: "send", client, room, cmid, status: "ok", seq: message.seq, duplicate });
+      return { ok: true, seq: message.seq, message: message.id };
     } catch (error) {
       note({ op: "send", client, room, cmid, status: "fail", code: error.message });
       return { ok: false, code: error.message };

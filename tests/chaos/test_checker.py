@@ -99,6 +99,15 @@ def test_a_log_with_a_hole_is_a_fault_of_its_own() -> None:
     assert judged(rows=rows).faults[0].startswith("I3")
 
 
+def test_a_text_that_was_changed_is_shown_as_it_is_now() -> None:
+    rows = truth(2)
+    rows.texts["m"] = f"{CANARY}, changed"
+    was = fact(1, message="m")
+    assert judged(was, fact(2), rows=rows).outdated == 1
+    now = fact(2, message="m", content=f"{CANARY}, changed")
+    assert judged(was, now, rows=rows).faults == []
+
+
 def test_what_belongs_to_another_tenant_is_found() -> None:
     assert judged(fact(1, content="theirs 1"), fact(2), fact(3), fact(4)).faults[0].startswith("I4")
 

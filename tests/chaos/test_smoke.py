@@ -39,8 +39,8 @@ async def test_random_operations_and_faults_end_as_the_model_says(
     async with on_stage(servers, tmp_path / "history.jsonl", seed=seed, rooms=2) as stage:
         model = Model(stage)
         await model.run(STEPS)
-        verdict = await stage.verdict()
         different = model.faults(await Truth.read(stage.database.admin_url))
+        verdict = await stage.verdict()
     assert not different, (different, model.done)
     assert not verdict.faults, ("\n".join(verdict.faults[:10]), model.done)
     assert verdict.acked > 0

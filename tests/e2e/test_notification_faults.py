@@ -12,13 +12,13 @@ import asyncpg
 import pytest
 from redis.asyncio import Redis
 
+from tests.chaos.doomed import UNRUNG
 from tests.support.mail_server import MailServer, mail_server
 from tests.support.nodes import START_S, Cluster, Node, Process, eventually
 from tests.support.receiver import Receiver
 from tests.support.scene import Scene, on_stage
 from tests.support.servers import Servers
 
-PLACE: Final = "after a notification is committed, before the doorbell"
 MAIL: Final = {"subject": "Your order", "text": "It is on its way."}
 UNDER_WAY: Final = ("scheduled", "queued", "sending", "retry_wait")
 
@@ -137,7 +137,8 @@ async def told_once(cluster: Cluster, mails: MailServer, receiver: Receiver, cou
 async def test_a_node_killed_between_commit_and_doorbell_has_promised_nothing_in_vain(
     cluster: Cluster,
 ) -> None:
-    node = cluster.node("a", FAIL_AT=PLACE, FAIL_AFTER="0")
+    note = cluster.directory / "note.json"
+    node = cluster.node("a", FAIL_AT=UNRUNG, FAIL_AFTER="0", FAIL_NOTE=str(note))
     await node.start()
     worker_of(cluster, "worker")
     async with staged(cluster, node) as (scene, mails, receiver):

@@ -1,4 +1,4 @@
-"""A real Redis Cluster: Valkey's own, of as many primaries as asked for, without replicas."""
+"""A real Redis Cluster: Valkey's own, of as many primaries and replicas as asked for."""
 
 import shutil
 import tempfile
@@ -31,6 +31,8 @@ class ClusterMember(TestValkey):
     def _command(self) -> list[str]:
         options = ["--cluster-enabled", "yes", "--cluster-config-file", self._state.name]
         options += ["--dir", str(self.run_directory), "--cluster-node-timeout", "2000"]
+        # A replica takes over however old what it has is, and begins to follow at once.
+        options += ["--cluster-replica-validity-factor", "0", "--repl-diskless-sync-delay", "0"]
         return [*super()._command(), *options, "--cluster-port", str(free_port())]
 
     def ask(self, *command: str) -> Any:
@@ -40,15 +42,30 @@ class ClusterMember(TestValkey):
         finally:
             client.close()
 
+    def says(self, section: str, *wanted: str) -> bool:
+        """Tell whether lines of CLUSTER INFO, or of a section of INFO, are these."""
+        command = ("CLUSTER", "INFO") if section == "cluster" else ("INFO", section)
+        client = redis.Redis.from_url(self.url)
+        try:
+            client.set_response_callback(command[0], lambda answer, **_: answer)
+            client.set_response_callback(" ".join(command), lambda answer, **_: answer)
+            answer = client.execute_command(*command)  # type: ignore[no-untyped-call]
+        finally:
+            client.close()
+        return set(wanted) <= set(answer.decode().split())
+
 
 @contextmanager
-def redis_cluster(primaries: int) -> Iterator[list[ClusterMember]]:
-    """Run a Cluster whose slots are shared out evenly; it is ready when this returns."""
+def redis_cluster(primaries: int, *, replicated: bool = False) -> Iterator[list[ClusterMember]]:
+    """Run a Cluster whose slots are shared out evenly; it is ready when this returns.
+
+    `replicated`: each primary has a replica; they come behind the primaries, in the same order.
+    """
     directory = Path(tempfile.mkdtemp(prefix="chatserver-tests-"))
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, directory)
         members = []
-        for number in range(primaries):
+        for number in range(primaries * (1 + replicated)):
             member = ClusterMember(
                 socket_directory(directory),
                 log_file=directory / f"valkey-{number}.log",
@@ -58,12 +75,17 @@ def redis_cluster(primaries: int) -> Iterator[list[ClusterMember]]:
             stack.callback(member.stop)
             members.append(member)
         for number, member in enumerate(members):
-            start, end = (SLOTS * at // primaries for at in (number, number + 1))
-            member.ask("CLUSTER", "ADDSLOTSRANGE", str(start), str(end - 1))
+            if number < primaries:
+                start, end = (SLOTS * at // primaries for at in (number, number + 1))
+                member.ask("CLUSTER", "ADDSLOTSRANGE", str(start), str(end - 1))
             if number:
                 bus = str(_bus_port(members[0]))
                 member.ask("CLUSTER", "MEET", "127.0.0.1", str(members[0].port), bus)
-        _wait_until_whole(members)
+        _wait_until(members, "cluster", "cluster_state:ok", f"cluster_size:{primaries}")
+        _wait_until(members, "cluster", f"cluster_known_nodes:{len(members)}")
+        for number, replica in enumerate(members[primaries:]):
+            replica.ask("CLUSTER", "REPLICATE", members[number].ask("CLUSTER", "MYID").decode())
+        _wait_until(members[primaries:], "replication", "master_link_status:up")
         yield members
 
 
@@ -72,10 +94,9 @@ def _bus_port(member: ClusterMember) -> int:
     return int(member.ask("CLUSTER", "NODES").decode().partition("@")[2].split()[0].split(",")[0])
 
 
-def _wait_until_whole(members: list[ClusterMember]) -> None:
+def _wait_until(members: list[ClusterMember], section: str, *wanted: str) -> None:
     deadline = time.monotonic() + READY_S
-    wanted = {"cluster_state:ok", f"cluster_size:{len(members)}"}
     for member in members:
-        while not wanted <= set(member.ask("CLUSTER", "INFO").decode().split()):
-            assert time.monotonic() < deadline, "the Cluster does not come up"
+        while not member.says(section, *wanted):
+            assert time.monotonic() < deadline, f"the Cluster does not come up: {wanted}"
             time.sleep(0.05)

@@ -118,6 +118,7 @@ export class ReferenceClient {
 
   settle(id, found) {
     const room = this.room(id);
+    room.member_at = Math.max(room.member_at, found.last_seq ?? 0);
     if (found.error && RELOAD.has(found.error.code)) return void this.reload(id, room);
     if (found.error) return this.forget(id, found.error.code);
     room.epoch ??= found.epoch;
@@ -129,12 +130,16 @@ export class ReferenceClient {
 
   compare(tips) {
     for (const [id, { last_seq }] of Object.entries(tips)) {
-      this.want(id, this.room(id), last_seq);
+      const room = this.room(id);
+      room.member_at = Math.max(room.member_at, last_seq);
+      this.want(id, room, last_seq);
     }
   }
 
+  // `member_at`: how far in the log we are known to have been members.
   room(id) {
-    if (!this.rooms.has(id)) this.rooms.set(id, { have: 0, wanted: 0, waiting: new Map() });
+    const empty = { have: 0, wanted: 0, member_at: 0, waiting: new Map() };
+    if (!this.rooms.has(id)) this.rooms.set(id, empty);
     return this.rooms.get(id);
   }
 
@@ -148,6 +153,7 @@ export class ReferenceClient {
     room.epoch ??= fact.epoch;
     if (fact.epoch !== room.epoch) return void this.reload(fact.room_id, room);
     if (fact.seq <= room.have) return;
+    if (live && !this.ends(fact)) room.member_at = Math.max(room.member_at, fact.seq);
     room.waiting.set(fact.seq, fact);
     for (let next; (next = room.waiting.get(room.have + 1)); ) {
       room.waiting.delete(next.seq);
@@ -155,8 +161,9 @@ export class ReferenceClient {
       this.on.applied(next);
       last = next;
     }
-    // One who is let in again reads in the log how he once left, and stays.
-    if (live && last && room.waiting.size === 0 && this.ends(last)) {
+    // One who is let in again reads in the log how he once left, and stays; one who reads in a
+    // replay how he left just now is told of it nowhere else.
+    if (last && room.waiting.size === 0 && this.ends(last) && (live || last.seq > room.member_at)) {
       return this.forget(last.room_id, last.type);
     }
     if (room.waiting.size === 0) return;
@@ -198,7 +205,8 @@ export class ReferenceClient {
       const answer = await fetch(url, { headers }).catch(() => undefined);
       if (answer?.ok) {
         const snapshot = await answer.json();
-        Object.assign(room, { epoch: snapshot.epoch, have: snapshot.as_of_seq, wanted: 0 });
+        const { epoch, as_of_seq } = snapshot;
+        Object.assign(room, { epoch, have: as_of_seq, member_at: as_of_seq, wanted: 0 });
         room.waiting = new Map();
         this.on.reset(room_id, snapshot);
         break;
