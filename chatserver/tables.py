@@ -1,6 +1,7 @@
 """Every table, in one place, so that Alembic sees them all."""
 
 from chatserver.api_keys.models import KeyFamily, RetiredKey
+from chatserver.assistant.answering.models import ContinueWay
 from chatserver.assistant.bots.models import Bot, BotUser, RoomBot
 from chatserver.assistant.documents.models import (
     BotIndex,
@@ -78,6 +79,7 @@ __all__ = [
     "ClientKey",
     "ClientUsage",
     "ClusterGeneration",
+    "ContinueWay",
     "DayCount",
     "Delivery",
     "DeliveryEvent",

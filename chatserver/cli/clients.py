@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from chatserver.bootstrap import Container
 from chatserver.cli.schema import NotReachedError, schema_problem
 from chatserver.clients.schemas import ClientCreate, ClientPath
+from chatserver.infra import logging
 from chatserver.kernel.errors import DomainError
 from chatserver.kernel.paging import PageRequest
 from chatserver.kernel.principal import Caller, Principal
@@ -34,6 +35,8 @@ def with_container(work: Callable[[Container], Awaitable[Result]]) -> Result:
         problem = await schema_problem(settings)
         if problem:
             raise SettingsError(problem)
+        # What is printed is the command's answer; whatever else there is to say goes to stderr.
+        logging.configure_command()
         container = Container(settings, name="chatserver cli")
         await container.start()
         try:

@@ -130,6 +130,12 @@ _CLAIM = text(
     " from due where job.id = due.id"
     " returning job.id, kind, client_id, payload, attempt, fence"
 )
+_TAKE = text(
+    "update job set state = 'running', attempt = attempt + 1, fence = fence + 1,"
+    "  lease_until = clock_timestamp() + make_interval(secs => :lease)"
+    " where kind = :kind and dedupe = :dedupe and state = 'queued'"
+    " returning id, kind, client_id, payload, attempt, fence"
+)
 _DUE = text(
     "select kind from unnest(cast(:kinds as text[])) as kind where exists"
     " (select from job where job.state = 'queued' and job.kind = kind.kind"
@@ -180,16 +186,13 @@ async def plan(
     return bool(made.rowcount)  # type: ignore[attr-defined]  # an insert gives a cursor result
 
 
-async def withdraw(session: AsyncSession, kind: JobKind, *, dedupe: str) -> bool:
-    """Take a job that nobody has claimed back out of the queue. False: somebody has."""
-    gone = await session.execute(
-        text(
-            "delete from job where kind = :kind and dedupe = :dedupe and state = 'queued'"
-            " returning id"
-        ),
-        {"kind": kind.name, "dedupe": dedupe},
+async def take(session: AsyncSession, kind: JobKind, *, dedupe: str) -> Claim | None:
+    """Take this very job, due or not. None: it does not wait, or somebody has it."""
+    taken = await session.execute(
+        _TAKE, {"kind": kind.name, "dedupe": dedupe, "lease": kind.lease_s}
     )
-    return gone.first() is not None
+    row = taken.mappings().one_or_none()
+    return None if row is None else Claim(**row, lease_s=kind.lease_s)
 
 
 async def due(session: AsyncSession, names: Sequence[str]) -> list[str]:

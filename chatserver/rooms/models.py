@@ -101,6 +101,8 @@ class Room(SQLModel, table=True):
     # Of a support room: who of the team has it, by external id, and when it was closed.
     assignee: str | None = Field(default=None, max_length=128)
     closed_at: datetime | None = Field(default=None, sa_column=time_column(nullable=True))
+    # Of a support room: when it was last given back, which ends what people said there before.
+    handed_back_at: datetime | None = Field(default=None, sa_column=time_column(nullable=True))
     created_by: str | None = Field(default=None, max_length=128)
     last_activity_at: datetime = Field(default=None, sa_column=time_column(default_now=True))
     # Rises with every fact, where `last_activity_at` rises with messages alone: `sync` goes by it.

@@ -78,14 +78,20 @@ class SupportService:
         return Page[QueueItem].of(items, command, counted)
 
     async def assign(self, principal: Principal, command: Assign) -> RoomOut:
-        """Give a room to somebody, who becomes a moderator of it if he is no member yet."""
+        """Give a room to somebody, who becomes a moderator of it if he is no member yet.
+
+        Giving it back, also by somebody who only wrote there, lets its bot answer from now on.
+        """
         room = await self._support_room(principal, command.room_id, needed=AGENT)
         if command.user_id is not None:
             await self._members.invite(
                 principal,
                 InviteMembers(room_id=room.id, user_id=command.user_id, role=AGENT),
             )
+        if command.user_id is None:
+            room.handed_back_at = await self._queue.now()
         if room.assignee == command.user_id:
+            await self._queue.flush(room)
             return room_out(room, self._generation(), last_seq=room.last_seq)
         room.assignee = command.user_id
         self._recorder.audit(

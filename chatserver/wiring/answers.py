@@ -11,6 +11,7 @@ import orjson
 from chatserver.assistant.answering.extractive import ExtractiveAnswerer
 from chatserver.assistant.answering.modelled import ModelAnswerer
 from chatserver.assistant.answering.schemas import Answerer
+from chatserver.assistant.answering.ways import Ways
 from chatserver.assistant.bots.service import BotService
 from chatserver.assistant.embedding.errors import EmbedderAwayError
 from chatserver.assistant.embedding.schemas import Vectors
@@ -181,6 +182,8 @@ class AnswerWiring:
     async def start_working(self) -> None:
         """Begin what only workers do: checkpoints, and counting tokens."""
         await self._core.limiter.start()
+        if self._model is not None:
+            await asyncio.to_thread(self._model.warm)
         self.checkpoints.start()
         self._counting = asyncio.get_running_loop().create_task(self._core.quotas.run())
 
@@ -223,6 +226,7 @@ class AnswerWiring:
             self._model,
             continue_mode=settings.openai_continue_mode,
             max_tokens=settings.answer_max_tokens,
+            ways=Ways(self._core.database),
         )
 
     async def _embed(self, texts: Sequence[str]) -> list[list[float]] | None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from functools import partial
 from uuid import UUID
 
 import orjson
@@ -30,6 +31,7 @@ from chatserver.assistant.training.settling import Settler
 from chatserver.assistant.training.sources import DashboardSources, Mirrors, OwnSources
 from chatserver.assistant.training.trainer import Trainer
 from chatserver.infra import jobs
+from chatserver.infra.job_here import do_here
 from chatserver.infra.job_kinds import (
     PROCESS_DOCUMENT,
     PURGE_DOCUMENTS,
@@ -188,10 +190,12 @@ class DocumentsParts:
         async with self.open_training() as training:
             waiting = await training.waiting(client_id, document_id)
         for job_id in waiting:
-            async with self._core.open(_itself)() as work:
-                is_ours = await jobs.withdraw(work.session, PROCESS_DOCUMENT, dedupe=str(job_id))
-            if is_ours:
-                await self.trainer.process(client_id, job_id)
+            await do_here(
+                self._core.database,
+                PROCESS_DOCUMENT,
+                dedupe=str(job_id),
+                work=partial(self.trainer.process, client_id, job_id),
+            )
 
     async def embed(self, texts: Sequence[str]) -> Vectors:
         """Embed texts by the model for what is new: for comparing them with each other."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 import pytest
+import structlog
 
 from chatserver.cli import main
 from chatserver.settings import Settings
@@ -51,6 +52,9 @@ class Cli:
             code = ended.code if isinstance(ended.code, int) else 0
         else:
             code = 0
+        finally:
+            # Commands log to the stderr of this call, which is gone after it.
+            structlog.reset_defaults()
         printed = self._capsys.readouterr()
         return Ran(code, printed.out, printed.err)
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final, Literal, Protocol
 from urllib.parse import urlsplit
 
 import structlog
@@ -21,6 +21,7 @@ from chatserver.assistant.answering.schemas import (
     Sign,
     Text,
 )
+from chatserver.assistant.answering.ways import endpoint_of
 from chatserver.infra.language_model import BAD_REQUEST, UNPROCESSABLE, Delta, LanguageModelError
 
 RETRIES: Final = 2
@@ -56,16 +57,32 @@ class Model(Protocol):
     ) -> AsyncIterator[Delta]: ...
 
 
-class ModelAnswerer:
-    """One endpoint. Which way of going on it takes is found out once and remembered."""
+class Remembers(Protocol):
+    """What was learnt about endpoints, by all workers; see `ways.py`."""
 
-    def __init__(self, model: Model, *, continue_mode: str = "auto", max_tokens: int) -> None:
+    async def known(self, endpoint: str, model: str) -> ContinueMode | None: ...
+
+    async def learn(self, endpoint: str, model: str, mode: ContinueMode) -> None: ...
+
+
+class ModelAnswerer:
+    """One endpoint. Which way of going on each of its models takes is found out and remembered."""
+
+    def __init__(
+        self,
+        model: Model,
+        *,
+        continue_mode: ContinueMode | Literal["auto"] = "auto",
+        max_tokens: int,
+        ways: Remembers,
+    ) -> None:
         self._model = model
         self._max_tokens = max_tokens
-        host = urlsplit(model.base_url).hostname or ""
-        self._mode: ContinueMode = (
-            KNOWN.get(host, "native") if continue_mode == "auto" else continue_mode  # type: ignore[assignment]  # a setting's literal
-        )
+        self._ways = ways
+        self._endpoint = endpoint_of(model.base_url)
+        # What the operator says holds; None: what was learnt does, else what is known of the host.
+        self._ordered = None if continue_mode == "auto" else continue_mode
+        self._likely: ContinueMode = KNOWN.get(urlsplit(model.base_url).hostname or "", "native")
 
     def model_of(self, asked: Asked) -> str:
         return asked.model or self._model.model
@@ -89,17 +106,20 @@ class ModelAnswerer:
             yield piece
 
     async def _go_on(self, asked: Asked) -> AsyncIterator[Piece]:
-        """Climb down the ladder: natively, by asking, by beginning again."""
-        seen = cut_back(asked.shown)
-        tries: list[tuple[ContinueMode, str]] = []
-        if self._mode not in {"ask", "restart"}:
-            tries.append((self._mode, seen))
-        if self._mode != "restart":
-            tries += [("ask", seen), ("ask", asked.shown)]
+        """Climb down the ladder: natively, by asking, by beginning again.
+
+        The rung that held is learnt. The last is not: a model begins anew at times, and what
+        everybody has read would be taken away from all who come after.
+        """
+        model = self.model_of(asked)
+        learnt = None if self._ordered else await self._ways.known(self._endpoint, model)
+        tries = _rungs(self._ordered or learnt or self._likely, asked.shown)
         begun_again = ""
         for mode, given in tries:
             try:
                 async for piece in self._joined(asked, mode, given):
+                    if isinstance(piece, Ended) and not self._ordered and mode != learnt:
+                        await self._ways.learn(self._endpoint, model, mode)
                     yield piece
                 return
             except NotJoinedError:
@@ -111,7 +131,7 @@ class ModelAnswerer:
                 if error.status not in {BAD_REQUEST, UNPROCESSABLE} or mode == "ask":
                     raise
                 # It takes no conversation that ends with its own words.
-                self._mode = "ask"
+                log.info("answer_not_gone_on_with", mode=mode)
         log.warning("answer_begun_anew", had_begun=bool(begun_again))
         async for piece in self._anew(asked):
             yield piece
@@ -210,3 +230,14 @@ class ModelAnswerer:
             # A clean end without a reason is not the end of the answer.
             raise LanguageModelError("the provider's stream ended before the answer did")
         yield Ended(reason, usage)
+
+
+def _rungs(first: ContinueMode, shown: str) -> list[tuple[ContinueMode, str]]:
+    """Give the ways to try, from the first on, each with what the model is given of the text."""
+    seen = cut_back(shown)
+    tries: list[tuple[ContinueMode, str]] = []
+    if first not in {"ask", "restart"}:
+        tries.append((first, seen))
+    if first != "restart":
+        tries += [("ask", seen), ("ask", shown)]
+    return tries

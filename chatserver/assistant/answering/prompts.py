@@ -28,7 +28,11 @@ _KEYS: Final = (
         r"[\s\S]{0,20000}?-----END [A-Z ]{0,40}PRIVATE KEY-----"
     ),
 )
-_SOURCE_TAG: Final = re.compile(r"<(/?)(sources?\b)", re.IGNORECASE)
+# As a model may read it: with spaces, in wide letters.
+_SOURCE_TAG: Final = re.compile(
+    r"[<\uff1c]\s*([/\uff0f]?)\s*((?:source|\uff53\uff4f\uff55\uff52\uff43\uff45)[s\uff53]?\b)",
+    re.IGNORECASE,
+)
 _MARKS: Final = re.compile(r"\s?\[\d{1,4}\]")
 _WORD: Final = re.compile(r"\S+\s*$")
 

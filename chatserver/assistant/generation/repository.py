@@ -146,6 +146,7 @@ class GenerationRepository:
                 "customer": room.created_by,
                 "asked_by": asked_by,
                 "within": ATTENDED_S,
+                "handed_back_at": room.handed_back_at,
             },
         )
         return bool(found.scalar_one())
@@ -204,7 +205,8 @@ class GenerationRepository:
         return [dict(row) for row in found.mappings()]
 
 
-# The customer is who made the room, or who wrote first in it.
+# The customer is who made the room, or who wrote first in it. What others wrote before the room was
+# given back holds its bot no longer.
 _ATTENDED: Final = """
 with customer as (
   select coalesce(cast(:customer as text), (
@@ -215,7 +217,8 @@ select customer.name is distinct from :asked_by or exists (
     select sender, sender_id, created_at from message
     where room_id = :room and seq > 0 order by seq desc limit 50) late
   where late.sender = 'user' and late.sender_id <> customer.name
-    and late.created_at > clock_timestamp() - make_interval(secs => :within))
+    and late.created_at > greatest(cast(:handed_back_at as timestamptz),
+      clock_timestamp() - make_interval(secs => :within)))
 from customer
 """
 _COUNT_USAGE: Final = """

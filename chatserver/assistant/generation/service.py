@@ -131,7 +131,7 @@ class GenerationService:
                 question = await self._answers.members_of(known.id)
                 return AskedOut(message_id=given[0].message_id, question=shaped(question))
         bot = await self.bot_for(principal, room, command.bot_id)
-        await self._refuse_too_many(principal, room, bot)
+        await self._refuse_too_many(principal, room, bot.id)
         if known is None:
             said = Said(
                 sender="user",
@@ -286,7 +286,7 @@ class GenerationService:
         chunks = [UUID(each["chunk_id"]) for each in row.sources or ()]
         if chunks and not await self._means.sources_exist(row.client_id, chunks):
             raise SourcesGoneError
-        await self._means.may_spend(row.client_id)
+        await self._refuse_too_many(principal, room, row.bot_id)
         await self._answers.reopen(row)
         members = await self._answers.members_of(row.message_id)
         self._recorder.record(
@@ -305,6 +305,9 @@ class GenerationService:
         """Let the bots of a room answer a person's message, if it is for them to answer.
 
         Does nothing for one that was answered already, was deleted, or says `generate: false`.
+
+        Raises:
+            QuotaExceededError: the client has too many answers under way; to be tried again.
         """
         message = await self._answers.find_message(client_id, message_id)
         if message is None or message.sender != "user" or message.deleted_at is not None:
@@ -337,6 +340,7 @@ class GenerationService:
                 await self._means.may_spend(client_id)
             except QuotaExceededError:
                 return
+            await self._refuse_crowds(client_id)
             await self.begin(
                 room,
                 bot,
@@ -359,15 +363,17 @@ class GenerationService:
         )
         return chat_policies.body_hash(as_message)
 
-    async def _refuse_too_many(self, principal: Principal, room: Room, bot: Bot) -> None:
+    async def _refuse_too_many(self, principal: Principal, room: Room, bot_id: UUID) -> None:
         await self._means.may_spend(room.client_id)
         running = await self._answers.running_in(room.client_id, room.id)
         for row in running:
-            if row.bot_id == bot.id and row.asked_by == principal.user_id:
+            if row.bot_id == bot_id and row.asked_by == principal.user_id:
                 raise AssistantBusyError(retry_after_ms=RETRY_MS, message_id=str(row.message_id))
-        if await self._answers.count_running(room.client_id, self._limits.at_once) >= (
-            self._limits.at_once
-        ):
+        await self._refuse_crowds(room.client_id)
+
+    async def _refuse_crowds(self, client_id: UUID) -> None:
+        most = self._limits.at_once
+        if await self._answers.count_running(client_id, most) >= most:
             raise QuotaExceededError(
                 f"At most {self._limits.at_once} answers of a client are written at once.",
                 retry_after_ms=RETRY_MS,

@@ -7,7 +7,7 @@ from typing import Final
 
 from charset_normalizer import from_bytes
 
-from chatserver.assistant.reading.language import language_of
+from chatserver.assistant.reading.alphabets import encoding_of
 from chatserver.assistant.reading.shapes import Refused
 
 SAMPLE: Final = 64 * 1024
@@ -20,25 +20,7 @@ SAME: Final = 0.5
 
 # Of a text between marks so much must be of an Eastern script.
 MOSTLY: Final = 0.3
-# Of a Western text at most so much is not plain letters; of others nearly all.
-MOST_SPECIAL: Final = 0.15
-# Of the special characters so many may stand where no letter does.
-MOST_ODD: Final = 0.1
 _EASTERN: Final = re.compile("[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
-# The likeliest first.
-_WESTERN: Final = ("cp1252", "cp850", "mac_roman")
-_WESTERN_LANGUAGES: Final = frozenset(
-    {
-        *("english", "german", "french", "spanish", "italian", "portuguese"),
-        *("dutch", "swedish", "danish", "norwegian", "finnish"),
-    }
-)
-# After a small letter: what is no small letter of these languages, and no mark that may end a word.
-_ODD: Final = re.compile(
-    "(?<=[a-z])[^\\x00-\\x7f\u00df-\u00f6\u00f8-\u00ff\u0153\u0161\u017e\u2019\u201d\u201c\u00bb\u2026\u2013\u2014\u2122"
-    "\u00a0\u00ae\u00b2\u00b3\u00b0]|[\x80-\x9f\ufffd]"
-)
-
 _MARKS: Final = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -68,9 +50,9 @@ def decode(data: bytes) -> str:
         return _plausible(data.decode(wide, errors="replace"))
     if text is not None or data[:SAMPLE].count(0) > SAMPLE * MOST_CONTROLS:
         raise Refused("unsupported")
-    western = _western(data[:SAMPLE])
-    if western is not None:
-        return _plausible(data.decode(western, errors="replace"))
+    known = encoding_of(data)
+    if known is not None:
+        return _plausible(data.decode(known, errors="replace"))
     best = from_bytes(data[:SAMPLE]).best()
     if best is None:
         raise Refused("unsupported")
@@ -94,25 +76,6 @@ def _escaped(data: bytes) -> str | None:
         if len(_EASTERN.findall(text[:SAMPLE])) > MOSTLY * len(text[:SAMPLE]):
             return text
     return None
-
-
-def _western(sample: bytes) -> str | None:
-    """Tell in which of the West's old encodings a text is, if its words are of one's languages.
-
-    A few accents among many plain letters fit all of them; but only in one they stand inside of
-    words as letters, and not as quotes and capitals.
-    """
-    special = sum(byte >= 0x80 for byte in sample)  # noqa: PLR2004 - beyond ASCII
-    if special > MOST_SPECIAL * len(sample):
-        return None
-    best: tuple[int, str] | None = None
-    for name in _WESTERN:
-        text = sample.decode(name, errors="replace")
-        if language_of(text) in _WESTERN_LANGUAGES:
-            odd = len(_ODD.findall(text))
-            if best is None or odd < best[0]:
-                best = (odd, name)
-    return best[1] if best is not None and best[0] <= MOST_ODD * special else None
 
 
 def _wide(data: bytes) -> str | None:

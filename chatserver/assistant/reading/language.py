@@ -9,7 +9,7 @@ ENOUGH: Final = 0.08
 MOSTLY: Final = 0.9
 
 # The commonest words that say most about which language it is.
-_COMMON: Final = {
+COMMON: Final = {
     "english": "the of and to in is that it for was with as be on are this by not have from or at",
     "german": "der die und das ist nicht ein eine mit den von zu im auf für sich des dem auch es",
     "french": "le la les des et est une dans que pour qui pas sur du au avec par sont ce il plus",
@@ -26,7 +26,7 @@ _COMMON: Final = {
     "russian": "и в не на что с по как это из у за от для о так же но его к был она они",  # noqa: RUF001
     "turkish": "ve bir bu da de için ile olarak daha çok olan gibi kadar sonra ise en ne değil",
 }
-_WORDS: Final = {name: frozenset(words.split()) for name, words in _COMMON.items()}
+_WORDS: Final = {name: frozenset(words.split()) for name, words in COMMON.items()}
 _WORD: Final = re.compile(r"[^\W\d_]+")
 # Chinese, Japanese, Thai and their like, which put no spaces between words.
 _UNSPACED: Final = re.compile(

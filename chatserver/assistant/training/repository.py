@@ -336,7 +336,7 @@ class TrainingJobRepository:
         return list(found)
 
     async def note(self, client_id: UUID, job_id: UUID, **values: Any) -> None:  # noqa: ANN401
-        """Write how far a job is; `started` and `ended` note the time."""
+        """Write how far a job is, unless it has ended; `started` and `ended` note the time."""
         if values.pop("started", False):
             values["started_at"] = func.coalesce(
                 col(TrainingJob.started_at), func.clock_timestamp()
@@ -345,6 +345,10 @@ class TrainingJobRepository:
             values["ended_at"] = func.clock_timestamp()
         await self._session.execute(
             update(TrainingJob)
-            .where(col(TrainingJob.client_id) == client_id, col(TrainingJob.id) == job_id)
+            .where(
+                col(TrainingJob.client_id) == client_id,
+                col(TrainingJob.id) == job_id,
+                col(TrainingJob.ended_at).is_(None),
+            )
             .values(**values)
         )

@@ -70,7 +70,7 @@ class Fetched:
 
 
 class Superseded(Exception):  # noqa: N818 - it is no error
-    """A newer version of the document is being read, or it is gone."""
+    """A newer version of the document is being read, it is gone, or this reading has ended."""
 
 
 class _ModelChanged(Exception):  # noqa: N818
@@ -340,6 +340,10 @@ class Trainer:
         was = work.document
         document = await documents.find(was.client_id, was.id, lock=True)
         if document is None or document.version != was.version:
+            raise Superseded
+        job = await TrainingJobRepository(opened.session).find(was.client_id, work.job_id)
+        if job is None or job.ended_at is not None:
+            # Taken for lost and closed, or done by whoever took over: what follows is told already.
             raise Superseded
         return document
 

@@ -35,6 +35,7 @@ OF_NOBODY = {
     # Keys of objects that are to be removed, by ids alone; how far the log is indexed.
     "object_removal",
     "search_progress",
+    "continue_way",
     "server_key",
 }
 # What a bot is and knows is the application's own, whoever handed it in.
@@ -136,7 +137,7 @@ KEPT = {
         # `pair` names server ids, and is gone with a seat.
         *("slow_mode_s", "post_role", "archived_at", "pair"),
         *("last_event_at", "deactivation_check_at", "deactivates_at", "deactivated_at"),
-        *("deleted_at", "created_at", "updated_at", "closed_at"),
+        *("deleted_at", "created_at", "updated_at", "closed_at", "handed_back_at"),
     },
     "room_event": {
         # `effect` names server ids, which name nobody once the person's row is gone.

@@ -1,6 +1,7 @@
 """Documents become passages, and passages become what searches find: through repeats and deaths."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from chatserver.assistant.bots.schemas import BotPath
 from chatserver.assistant.documents.errors import DocumentNotFoundError
 from chatserver.assistant.documents.schemas import CreateDocuments, DocumentPath, ListChunks
-from chatserver.assistant.embedding.schemas import Known
+from chatserver.assistant.embedding.schemas import Known, Vectors
 from chatserver.assistant.training import reembedding
 from chatserver.kernel.errors import PayloadInvalidError
 from tests.integration.assistant.documents.conftest import Library
@@ -108,6 +109,60 @@ async def test_whoever_takes_over_embeds_only_what_is_missing(library: Library) 
     assert ready.status == "ready"
     assert len({*library.vectors.texts} - {"dimension"}) == ready.parts
     assert await library.count("chunk") == ready.chunks
+    await consistent(library)
+
+
+async def test_a_reading_outside_of_a_worker_is_not_taken_for_lost(library: Library) -> None:
+    """Found with `documents eval`: half a minute later its document failed as `worker_lost`."""
+    document = await library.add("slow.txt", "A text that takes its time.")
+    embed, seen = library.vectors.embed, []
+
+    async def slowly(texts: Sequence[str]) -> Vectors:
+        await library.house.change(
+            "update training_job set created_at = created_at - interval '1 hour'"
+            " where document_id = :d",
+            d=document.id,
+        )
+        await library.parts.settler.settle()
+        seen.append((await library.get(document.id)).status)
+        return await embed(texts)
+
+    library.vectors.embed = slowly  # type: ignore[method-assign]  # as slow as a large document
+    assert (await library.read(document)).status == "ready"
+    assert seen
+    assert "failed" not in seen
+    (job,) = await library.house.rows(
+        "select state from job where client_id = :c and kind = 'documents.process'",
+        c=library.master.client_id,
+    )
+    assert job["state"] == "done"
+
+
+async def test_a_zombie_does_not_open_a_reading_again_that_was_closed(library: Library) -> None:
+    document = await library.add("long.txt", MANUAL)
+    embed = library.vectors.embed
+
+    async def late(texts: Sequence[str]) -> Vectors:
+        """Sleep until the reading was given up, and go on as if nothing had been."""
+        vectors = await embed(texts)
+        if "section 1" in str(texts).lower():
+            (job,) = await library.house.rows(
+                "select id from training_job where document_id = :d", d=document.id
+            )
+            await library.parts.trainer.give_up(library.master.client_id, job["id"], "worker_lost")
+        return vectors
+
+    library.vectors.embed = late  # type: ignore[method-assign]  # one that wakes up too late
+    lost = await library.read(document)
+    assert (lost.status, lost.reason) == ("failed", "worker_lost")
+    (job,) = await library.house.rows(
+        "select status, reason from training_job where document_id = :d", d=document.id
+    )
+    assert job == {"status": "failed", "reason": "worker_lost"}
+    library.vectors.embed = embed  # type: ignore[method-assign]
+    async with library.parts.open_documents() as service:
+        await service.process(library.master, DocumentPath(document_id=document.id))
+    assert (await library.read(document)).status == "ready"
     await consistent(library)
 
 

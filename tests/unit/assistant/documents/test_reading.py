@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -113,6 +114,54 @@ def test_a_library_that_is_taken_over_can_reach_nothing(step: str) -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, check=False
     )
     assert run.stdout == "refused\n", run.stderr
+
+
+NATIVE = {
+    "a socket": "libc.socket(2, 1, 0)",
+    "a connection": "libc.connect(0, b'', 0)",
+    "a child": "libc.fork()",
+    "a child by number": "libc.syscall(CLONE, 17, 0, 0, 0, 0)",
+    "a program": "libc.execv(b'/bin/true', None)",
+    "a signal": "libc.kill(os.getppid(), 0)",
+    "a file of a person": "libc.open(b'/etc/passwd', os.O_RDONLY)",
+    "its parent": "libc.open(b'/proc/%d/environ' % os.getppid(), os.O_RDONLY)",
+    "a directory": "libc.open(b'/', os.O_RDONLY)",
+    "a new file": "libc.open(b'/dev/shm/left', os.O_WRONLY | os.O_CREAT, 0o600)",
+    "a file of ours": "libc.open(b'/dev/null', os.O_WRONLY)",
+    "a name": "libc.unlink(b'/dev/shm/nothing')",
+    "rings": "libc.syscall(425, 1, 0)",
+    "limits of others": "libc.prlimit(os.getppid(), 7, None, ctypes.create_string_buffer(16))",
+}
+
+
+if sys.platform == "linux":  # whose kernel has the walls
+
+    def test_native_code_that_is_taken_over_can_reach_nothing(tmp_path: Path) -> None:
+        """Calls go past Python and its hook, as those of a library would."""
+        (tmp_path / "secret").write_text("key")
+        steps = NATIVE | {"a secret": f"libc.open({str(tmp_path / 'secret')!r}.encode(), 0)"}
+        program = (
+            "import ctypes, json, os, platform\n"
+            "from chatserver.assistant.reading.confinement import Bounds, confine\n"
+            "CLONE = 56 if platform.machine() == 'x86_64' else 220\n"
+            "libc = ctypes.CDLL(None, use_errno=True)\n"
+            f"steps = {list(steps.values())!r}\n"
+            "confine(Bounds())\n"
+            "said = [(eval(step), os.strerror(ctypes.get_errno())) for step in steps]\n"
+            "print(json.dumps(said))\n"
+            "import encodings.koi8_u, threading\n"
+            "thread = threading.Thread(target=print, args=('a thread',))\n"
+            "thread.start(); thread.join()"
+        )
+        run = subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, check=False
+        )
+        said, thread = run.stdout.splitlines()
+        found = dict(zip(steps, json.loads(said), strict=True))
+        refused = [-1, "Operation not permitted"], [-1, "Permission denied"]
+        assert {name: told for name, told in found.items() if told not in refused} == {}
+        # What libraries do all the time still works.
+        assert thread == "a thread", run.stderr
 
 
 def test_the_reading_process_says_what_it_found_as_lines() -> None:

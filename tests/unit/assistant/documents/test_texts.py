@@ -27,9 +27,15 @@ KOREAN = "이 계약은 칠 년 동안 유효하며 양 당사자의 합의로 �
 POLISH = "Umowa obowiązuje przez siedem lat i może być przedłużona za zgodą obu stron. " * 6
 TURKISH = "Sözleşme yedi yıl süreyle geçerlidir ve tarafların onayıyla uzatılabilir. " * 6
 HEBREW = "החוזה תקף לשבע שנים וניתן להאריכו בהסכמת שני הצדדים בכל עת. " * 6
+CZECH = "Smlouva platí sedm let a může být prodloužena se souhlasem obou stran. " * 6
+HUNGARIAN = "A szerződés hét évig érvényes, és a felek hozzájárulásával meghosszabbítható. " * 6
+ROMANIAN = "Contractul este valabil şapte ani şi poate fi prelungit cu acordul părţilor. " * 6
+LATVIAN = "Līgums ir spēkā septiņus gadus un to var pagarināt ar abu pušu piekrišanu. " * 6
+BULGARIAN = "Договорът е валиден седем години и може да бъде удължен по желание на страните. " * 6
+UKRAINIAN = "Договір діє протягом семи років і може бути продовжений за згодою сторін. " * 6
 ARABIC = "العقد ساري المفعول لمدة سبع سنوات ويمكن تمديده بموافقة الطرفين. " * 6
 
-# In these the very text must come out; in the others a text, of which the ASCII part is right.
+# In each the very text must come out.
 EXACT = [
     *((ENGLISH, each) for each in ("utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be")),
     *((GERMAN, each) for each in ("utf-32", "utf-8", "utf-16-le")),
@@ -40,16 +46,21 @@ EXACT = [
     *((GREEK, each) for each in ("utf-8", "utf-16")),
     *((ENGLISH, each) for each in ("latin-1", "cp1252", "cp437", "cp850", "mac_roman", "cp037")),
     *((GERMAN, each) for each in ("iso8859-15", "cp858", "mac_latin2", "iso8859-9")),
-    *((POLISH, each) for each in ("cp1250", "mac_latin2")),
-    *((TURKISH, each) for each in ("iso8859-9", "cp1254")),
-    *((GREEK, each) for each in ("iso8859-7", "cp1253")),
-    *((RUSSIAN, each) for each in ("iso8859-5", "cp866")),
+    *((POLISH, each) for each in ("cp1250", "mac_latin2", "iso8859-2", "cp852", "iso8859-16")),
+    *((CZECH, each) for each in ("cp1250", "iso8859-2", "mac_latin2", "cp852")),
+    *((HUNGARIAN, each) for each in ("cp1250", "iso8859-2", "cp852")),
+    *((ROMANIAN, each) for each in ("cp1250", "iso8859-2")),
+    *((LATVIAN, each) for each in ("cp1257", "iso8859-13")),
+    *((TURKISH, each) for each in ("iso8859-9", "cp1254", "cp857", "mac_turkish")),
+    *((GREEK, each) for each in ("iso8859-7", "cp1253", "cp737", "mac_greek")),
+    *((RUSSIAN, each) for each in ("iso8859-5", "cp866", "mac_cyrillic", "cp855")),
+    *((BULGARIAN, each) for each in ("cp1251", "iso8859-5")),
+    *((UKRAINIAN, each) for each in ("cp1251", "koi8-u", "cp1125")),
     *((HEBREW, each) for each in ("iso8859-8", "cp1255")),
     *((ARABIC, each) for each in ("iso8859-6", "cp1256")),
     *((JAPANESE, each) for each in ("iso2022_jp",)),
-    *((CHINESE, each) for each in ("hz",)),
+    *((CHINESE, each) for each in ("hz", "big5")),
 ]
-ANY = [(POLISH, "iso8859-2"), (RUSSIAN, "mac_cyrillic")]
 
 
 @pytest.mark.parametrize(("text", "encoding"), EXACT)
@@ -63,14 +74,11 @@ def test_a_mark_of_an_encoding_is_no_proof_of_it(text: str) -> None:
     assert decode(text.encode()) == text
 
 
-@pytest.mark.parametrize(("text", "encoding"), ANY)
-def test_an_older_encoding_gives_a_text_or_a_reason(text: str, encoding: str) -> None:
-    try:
-        found = decode(text.encode(encoding, errors="replace"))
-    except Refused:
-        return
-    assert len(found) >= len(text) / 3
-    assert "\ufffd" not in found[:40]
+def test_one_sentence_is_enough_to_tell_its_encoding() -> None:
+    for text in (POLISH, CZECH, HUNGARIAN, RUSSIAN, UKRAINIAN):
+        sentence = text[: len(text) // 6]
+        name = "cp1251" if text in {RUSSIAN, UKRAINIAN} else "iso8859-2"
+        assert decode(sentence.encode(name)) == sentence
 
 
 @given(st.binary(max_size=400))
