@@ -1,7 +1,7 @@
 """The group commit is planned once per connection, not at every call.
 
 Revision ID: 0150
-Revises: 0146
+Revises: 0148
 """
 
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from alembic import op
 
 revision: str = "0150"
-down_revision: str | None = "0146"
+down_revision: str | None = "0148"
 branch_labels: Sequence[str] | None = None
 depends_on: Sequence[str] | None = None
 
