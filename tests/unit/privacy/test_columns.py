@@ -88,6 +88,7 @@ KEPT = {
     },
     "idempotency": {
         *("client_id", "caller", "key", "request_hash", "status", "created_at", "locked_until"),
+        "made",
     },
     "message": {
         *("id", "client_id", "room_id", "seq", "msg_no", "sender", "status", "created_at"),
@@ -97,7 +98,7 @@ KEPT = {
     "message_edit": {"message_id", "version", "client_id", "replaced_at"},
     "delivery_attempt": {
         *("delivery_id", "generation", "no", "client_id", "target_id", "trigger", "started_at"),
-        *("latency_ms", "outcome", "error", "status", "retry_after_s", "peer", "url"),
+        *("latency_ms", "outcome", "error", "status", "retry_after_s", "peer"),
         *("signed_at", "signature", "body_bytes", "body_sha256"),
     },
     "webhook_event": {
@@ -130,6 +131,8 @@ KEPT = {
         *("id", "client_id", "channel", "address_hash", "address_hint", "scope", "reason"),
         *("created_at", "expires_at"),
     },
+    # As a suppression, which it may become; gone after 14 days.
+    "soft_bounce": {"client_id", "address_hash", "delivery_id", "at"},
     "room": {
         *("id", "client_id", "type", "title", "external_id", "history", "details", "is_active"),
         *("epoch", "last_seq", "min_seq", "msg_no", "members_count", "last_activity_at", "bots"),
@@ -168,7 +171,7 @@ SCRUBBED = {
     "room": {"created_by", "assignee"},
     "invite": {"created_by"},
     "flag": {"source", "flagged_by", "reason", "resolved_by"},
-    "delivery_attempt": {"response"},
+    "delivery_attempt": {"response", "url"},
     "webhook_event": {"actor_id", "data"},
     "room_event": {"actor_id", "data"},
 }
