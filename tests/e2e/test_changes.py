@@ -243,7 +243,9 @@ async def test_the_rest_is_the_same_by_either_door(js: JavaScript, scene: Scene)
     liked = await bob.call(
         ROOMS, "member.update", {**own, "is_favorite": True, "notification_level": "none"}
     )
-    assert "is_favorite" not in liked  # private: one's own devices are told
+    assert (liked["is_favorite"], liked["notification_level"]) == (True, "none")
+    seen = await alice.call(ROOMS, "member.list", here)
+    assert all("is_favorite" not in each for each in seen["items"])  # private
     mine = (await rest["bob"].get(f"/rooms/{room}")).ok()["me"]
     assert (mine["is_favorite"], mine["notification_level"]) == (True, "none")
     assert (

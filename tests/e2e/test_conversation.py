@@ -199,7 +199,7 @@ class TestRefusals:
             ({}, "auth.missing"),
             ({"token": ""}, "auth.missing"),
             ({"token": "nonsense"}, "auth.invalid"),
-            ({"token": 7}, "payload.invalid"),
+            ({"token": 7}, "auth.invalid"),
         ],
     )
     async def test_no_key_and_no_real_key_are_refused(
