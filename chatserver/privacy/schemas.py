@@ -93,8 +93,8 @@ class AuditList(Request):
         default=None, description="An action, or the part before its dot: `client_key`."
     )
     subject: ShortText | None = None
-    from_: AwareDatetime | None = Field(default=None, alias="from")
-    to: AwareDatetime | None = None
+    from_: Annotated[AwareDatetime | None, Field(alias="from", strict=False)] = None
+    to: Annotated[AwareDatetime | None, Field(strict=False)] = None
     cursor: Annotated[str, StringConstraints(min_length=1, max_length=256)] | None = None
     limit: Annotated[int, Field(ge=1, le=100)] = 50
 

@@ -14,8 +14,10 @@ class SearchMessages(Request):
     q: Annotated[str, StringConstraints(min_length=1, max_length=256)]
     room_id: Id | None = Field(default=None, description="Only in this room.")
     sender_id: ExternalId | None = Field(default=None, description="Only of this person.")
-    from_: AwareDatetime | None = Field(default=None, alias="from")
-    to: AwareDatetime | None = Field(default=None, description="Before this moment.")
+    from_: Annotated[AwareDatetime | None, Field(alias="from", strict=False)] = None
+    to: Annotated[AwareDatetime | None, Field(strict=False, description="Before this moment.")] = (
+        None
+    )
     has_attachment: bool | None = None
     sort: Literal["relevance", "newest"] = "relevance"
     cursor: Annotated[str, StringConstraints(min_length=1, max_length=1024)] | None = None

@@ -4,7 +4,9 @@ from typing import Final
 
 import pytest
 
+from chatserver.kernel.errors import PayloadInvalidError
 from chatserver.operations import NAMESPACES, build_registry
+from chatserver.transport.registry import parse
 
 REGISTRY: Final = build_registry()
 # By namespace: command, members that it takes (those with ? may be left out).
@@ -151,3 +153,24 @@ def test_facts_carry_what_they_are_to(name: str) -> None:
 @pytest.mark.parametrize("name", ANSWERS)
 def test_answers_have_the_members_they_are_to(name: str) -> None:
     assert ANSWERS[name] == set(REGISTRY.operations[name].response.model_fields)
+
+
+def _times() -> list[tuple[str, str]]:
+    """Every operation that takes a time or a date, and the member that it is."""
+    found = []
+    for name, operation in REGISTRY.operations.items():
+        operation.request.model_rebuild()
+        for member, schema in operation.request.model_json_schema().get("properties", {}).items():
+            formats = {each.get("format") for each in (schema, *schema.get("anyOf", ()))}
+            found += [(name, member)] * bool(formats & {"date-time", "date"})
+    return found
+
+
+@pytest.mark.parametrize(("name", "member"), _times())
+def test_json_has_no_times_so_they_are_taken_as_text(name: str, member: str) -> None:
+    request, fields = REGISTRY.operations[name].request, []
+    for text in ("2026-01-01", "2026-01-01T00:00:00Z"):
+        with pytest.raises(PayloadInvalidError) as refused:
+            parse(request, {member: text, "what is not there": 1})
+        fields.append({issue["field"] for issue in refused.value.issues})
+    assert member not in fields[0] & fields[1]
