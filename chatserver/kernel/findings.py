@@ -5,6 +5,12 @@ from pydantic import ValidationError
 from chatserver.kernel.errors import Issue
 
 WHOLE = "$"
+# Where pydantic names classes of ours.
+_WORDS = {
+    "model_type": "must be a JSON object",
+    "model_attributes_type": "must be a JSON object",
+    "dict_type": "must be a JSON object",
+}
 
 
 def issues_of(error: ValidationError, *under: str, most: int | None = None) -> tuple[Issue, ...]:
@@ -13,7 +19,7 @@ def issues_of(error: ValidationError, *under: str, most: int | None = None) -> t
     return tuple(
         {
             "field": ".".join((*under, *map(str, each["loc"])))[:200] or WHOLE,
-            "issue": each["msg"].removeprefix("Value error, "),
+            "issue": _WORDS.get(each["type"]) or each["msg"].removeprefix("Value error, "),
         }
         for each in found[:most]
     )

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import Field, JsonValue, StringConstraints, field_validator, model_validator
+from pydantic import Field, JsonValue, StringConstraints, model_validator
 
 from chatserver.kernel.paging import PageRequest
 from chatserver.kernel.wire import Answer, Id, Request, ShortText, Timestamp, left_out
@@ -85,7 +85,7 @@ class SourceCreate(Request):
 
     slug: Slug
     description: ShortText | None = None
-    scheme: Scheme
+    scheme: Annotated[Scheme, Field(strict=False)]
     signing: GenericHmac | None = None
     secrets: Annotated[list[SecretText], Field(max_length=MOST_SECRETS)] = []
     tolerance_s: Annotated[int, Field(ge=1, le=7 * 86400)] | None = None
@@ -98,11 +98,6 @@ class SourceCreate(Request):
     rate_burst: Annotated[int, Field(ge=1, le=10_000)] = 200
     rules: Rules = []
     is_active: bool = True
-
-    @field_validator("scheme", mode="before")
-    @classmethod
-    def _scheme(cls, value: Any) -> Any:  # noqa: ANN401 - strict mode takes no text for an enum
-        return Scheme(value) if value in list(Scheme) else value
 
     @model_validator(mode="after")
     def _fits(self) -> "SourceCreate":
