@@ -49,12 +49,14 @@ ATTACHMENTS_BYTES: Final = 32 * 1024
 
 
 def check_size(command: SendMessage | EditMessage, *, characters: int, octets: int) -> None:
-    """Refuse a message beyond the limits: text by characters and by bytes, the rest by bytes.
+    """Refuse a message that says nothing, or too much: text by characters and bytes, all by bytes.
 
     Raises:
         MessageTooLongError, PayloadInvalidError
     """
     content = command.content or ""
+    if not content and isinstance(command, SendMessage) and not command.attachments:
+        raise PayloadInvalidError.of("content", "may be empty only where there are attachments")
     if len(content) > characters:
         raise _too_long(characters, "characters")
     if len(content) * 4 > octets and len(content.encode()) > octets:

@@ -67,7 +67,7 @@ class SendMessage(Request):
     """`client_msg_id` makes a retry safe for ever: it returns the first message."""
 
     room_id: Id
-    content: Annotated[str, Field(min_length=1)]
+    content: str = Field(description="May be empty where there are attachments.")
     client_msg_id: ClientMsgId
     reply_to: Id | None = None
     # Not `= []`: a default like that is copied deeply for every message.

@@ -304,14 +304,14 @@ class GenerationService:
     async def consider(self, client_id: UUID, room_id: UUID, message_id: UUID) -> None:
         """Let the bots of a room answer a person's message, if it is for them to answer.
 
-        Does nothing for one that was answered already, was deleted, or says `generate: false`.
+        Does nothing for one that was answered already, has no text, or says `generate: false`.
 
         Raises:
             QuotaExceededError: the client has too many answers under way; to be tried again.
         """
         message = await self._answers.find_message(client_id, message_id)
-        if message is None or message.sender != "user" or message.deleted_at is not None:
-            return
+        if message is None or message.sender != "user" or not message.content:
+            return  # a tombstone, or pictures without a word: there is nothing to answer
         if message.details.get("generate") is False or await self._answers.answers_to(
             client_id, message_id
         ):

@@ -54,11 +54,18 @@ class TestCheckSize:
             check_size(message(**members), characters=100, octets=300)
         assert caught.value.issues[0]["field"] == field
 
+    def test_a_picture_needs_no_words_but_nothing_at_all_is_refused(self) -> None:
+        picture = message(content="", attachments=[{"url": "https://example.org/cat.png"}])
+        check_size(picture, characters=100, octets=300)
+        with pytest.raises(PayloadInvalidError) as caught:
+            check_size(message(content=""), characters=100, octets=300)
+        assert caught.value.issues[0]["field"] == "content"
+
     def test_as_much_as_is_allowed_is_allowed(self) -> None:
         room_for = METADATA_BYTES - len('{"a":""}')
         check_size(message(metadata={"a": "x" * room_for}), characters=100, octets=300)
 
-    @given(st.text(max_size=40), st.integers(1, 40), st.integers(1, 120))
+    @given(st.text(max_size=40, min_size=1), st.integers(1, 40), st.integers(1, 120))
     def test_it_is_refused_exactly_when_a_limit_is_passed(
         self, text: str, characters: int, octets: int
     ) -> None:

@@ -16,7 +16,6 @@ class TestSendMessage:
         ("members", "field"),
         [
             ({"room_id": ROOM.upper()}, ("room_id",)),
-            ({"content": ""}, ("content",)),
             ({"content": None}, ("content",)),
             ({"content": 5}, ("content",)),
             ({"client_msg_id": ""}, ("client_msg_id",)),
