@@ -18,8 +18,6 @@ from chatserver.infra.mail import Kind, Outcome
 from chatserver.infra.mailgun_events import SHOWN, MailEvent, read_event
 
 BASES: Final = {"us": "https://api.mailgun.net", "eu": "https://api.eu.mailgun.net"}
-# What one call may name, by Mailgun's own rule.
-BATCH: Final = 1000
 THROTTLED_S: Final = 60.0
 # Events at a time, and how many times in one go: what is left is read the next time.
 PAGE: Final = 300
