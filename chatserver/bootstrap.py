@@ -108,6 +108,7 @@ class Container(Core):
             webhooks=self.webhooks,
             providers=self.providers,
             notifications=self.notifications,
+            files=self.files,
             people=self._users,
         )
         self.absences = Absences(self, notifications=self.notifications, sending=self.sending)

@@ -47,6 +47,7 @@ from chatserver.notifications.requests.models import (
     Notification,
     NotificationContent,
     NotificationDelivery,
+    NotificationFile,
 )
 from chatserver.privacy.models import Erasure, ErasureRoom
 from chatserver.providers.models import Provider
@@ -116,6 +117,7 @@ __all__ = [
     "NotificationBatch",
     "NotificationContent",
     "NotificationDelivery",
+    "NotificationFile",
     "ObjectRemoval",
     "OutboxRow",
     "Preference",

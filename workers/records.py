@@ -75,6 +75,12 @@ _AGED: Final = (
         "select ctid from notification_content where purge_at < statement_timestamp()"
         " limit :limit for update skip locked))"
     ),
+    # Then nothing needs its files any more.
+    text(
+        "delete from notification_file where ctid = any(array("
+        "select ctid from notification_file where purge_at < statement_timestamp()"
+        " limit :limit for update skip locked))"
+    ),
     text(
         "delete from suppression where ctid = any(array("
         "select ctid from suppression where expires_at < statement_timestamp()"

@@ -36,6 +36,9 @@ _ERRORS: Final = {
     "credentials_unreadable": "the provider's credentials can't be read",
     "content_gone": "what was to be said is not kept any more",
     "mail_invalid": "no mail can be made of it",
+    "attachment_gone": "a file that it was to carry is not there any more",
+    "storage_away": "the files that it carries can't be read just now",
+    "attachments_busy": "other mails with files went first",
     "subscription_gone": "the browser is not subscribed any more",
     "payload_too_large": "the push service takes no message of this size",
     "push_service_resting": "the push service asked to be left in peace",
@@ -67,11 +70,14 @@ _SUPPRESSED: Final = {
     "manual": ("the address was suppressed by hand", "caller"),
 }
 _CALLER: Final = frozenset(
-    {"provider_gone", "credentials_unreadable", "mail_invalid", "address_refused"}
+    {
+        *("provider_gone", "credentials_unreadable", "mail_invalid", "attachment_gone"),
+        "address_refused",
+    }
 )
 # How the client has set up its provider.
 _SET_UP: Final = frozenset({"resolve", "auth", "sender"})
-_OURS: Final = frozenset({"interrupted", "undeliverable"})
+_OURS: Final = frozenset({"interrupted", "undeliverable", "storage_away", "attachments_busy"})
 _ARRIVED: Final = {
     "socket": "It is in the inbox; no device has said yet that it has it.",
     "email": "The mail server has taken it{after}. It does not tell what becomes of it.",

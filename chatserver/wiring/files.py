@@ -1,15 +1,19 @@
 """How files are built: the store that the settings name, and what works on it."""
 
+from collections.abc import Sequence
 from datetime import timedelta
+from uuid import UUID
 
 import orjson
 
 from chatserver.files.checking import FileChecker
+from chatserver.files.policies import key_of
 from chatserver.files.repository import FileRepository, FileRow
 from chatserver.files.service import FileJanitor, FileService
 from chatserver.infra import jobs
 from chatserver.infra.job_kinds import CHECK_FILE
-from chatserver.infra.storage import ObjectStore, Standing
+from chatserver.infra.mail import Attachment
+from chatserver.infra.storage import ObjectMissingError, ObjectStore, Standing
 from chatserver.infra.storage_disk import DiskStore, LinkSeal
 from chatserver.infra.unit_of_work import UnitOfWork
 from chatserver.kernel.principal import Principal
@@ -48,7 +52,7 @@ class FilesParts:
         settings = core.settings
         self.store = open_store(settings)
         self.standing = Standing(self.store)
-        open_files = core.open(lambda work: FileRepository(work.session))
+        self._open_files = open_files = core.open(lambda work: FileRepository(work.session))
         self.service = FileService(
             open_files=open_files,
             store=self.store,
@@ -63,6 +67,30 @@ class FilesParts:
             later=self._later,
         )
         self.janitor = FileJanitor(open_files=open_files, store=self.store)
+
+    async def attached(
+        self, client_id: UUID, asked: Sequence[tuple[UUID, str | None]]
+    ) -> list[Attachment]:
+        """Read what a mail carries: (file, the name that it is to have).
+
+        Raises:
+            ObjectMissingError: one of them is not there any more.
+            UnavailableError: PostgreSQL or the store is away.
+        """
+        async with self._open_files() as files:
+            found = await files.find(client_id, [file_id for file_id, _ in asked], reader=None)
+        # All of them before any is read: the row goes first, and its object some time later.
+        if any(file_id not in found or found[file_id].state != "ready" for file_id, _ in asked):
+            raise ObjectMissingError
+        made = []
+        for file_id, name in asked:
+            content = await self.store.read(key_of(client_id, file_id))
+            if len(content) != found[file_id].size:
+                raise ObjectMissingError
+            made.append(
+                Attachment(name or found[file_id].name, found[file_id].content_type, content)
+            )
+        return made
 
     async def _later(self, file: FileRow) -> None:
         async with self._core.open(_itself)() as work:

@@ -11,6 +11,7 @@ import orjson
 from chatserver.deliveries.many import DeliveryExporter, ManyService
 from chatserver.deliveries.models import Claim, Sent
 from chatserver.deliveries.selection import SelectionRepository
+from chatserver.files.repository import FileRepository
 from chatserver.infra import jobs
 from chatserver.infra.job_kinds import SEND_BATCH, SEND_NOTIFICATIONS
 from chatserver.infra.mail import Outcome
@@ -39,6 +40,7 @@ from chatserver.transport.limits import quota_exceeded
 from chatserver.users.repository import UserRepository
 from chatserver.users.service import UserService
 from chatserver.wiring.core import Core
+from chatserver.wiring.files import FilesParts
 from chatserver.wiring.notifications import Notifications
 from chatserver.wiring.providers import Providers, mailgun_config, smtp_config
 from chatserver.wiring.webhooks import TargetNotes, Webhooks
@@ -61,6 +63,7 @@ class Sending:
         webhooks: Webhooks,
         providers: Providers,
         notifications: Notifications,
+        files: FilesParts,
         people: Callable[[UnitOfWork], UserService],
     ) -> None:
         self._core = core
@@ -82,6 +85,7 @@ class Sending:
                 self.lookup,
                 core.box,
                 mailers=Mailers(providers),
+                attached=files.attached,
                 config_place=place_of_config,
                 bounced=self._bounced,
                 unsubscribe_url=self._unsubscribe_url,
@@ -124,12 +128,10 @@ class Sending:
 
     def requests(self, work: UnitOfWork) -> NotificationService:
         """Build the service within somebody's unit of work."""
-        within = self._within(work)
         return NotificationService(
             notifications=NotificationRepository(work.session),
             deliveries=self._webhooks.deliveries(work),
-            inbox=within,
-            reach=within,
+            within=self._within(work),
             limits=self._limits,
             box=self._core.box,
             recorder=work,
@@ -245,7 +247,7 @@ class Sending:
 
 
 class _Within:
-    """Inboxes and what people want, within one unit of work."""
+    """Inboxes, what people want and what mails may carry, within one unit of work."""
 
     def __init__(self, work: UnitOfWork, people: UserService, notifications: Notifications) -> None:
         self._people = people
@@ -253,6 +255,8 @@ class _Within:
         self._consent = notifications.consent(work)
         self.name_address = self._consent.name_address
         self.devices = notifications.push_store.kinds
+        kept = FileRepository(work.session)
+        self.files, self.hold_files = kept.find, kept.hold
 
     async def keep(self, items: Sequence[Item]) -> None:
         if not items:

@@ -29,9 +29,13 @@ def _sendable(given: dict[str, Any]) -> dict[str, Any]:
         msg = f"{min(unwanted)} has no place here"
         raise ValueError(msg)
     try:
-        SendNotification.model_validate({**given, "recipients": SOMEBODY})
+        checked = SendNotification.model_validate({**given, "recipients": SOMEBODY})
     except ValidationError as error:
         raise ValueError(sentence(issues_of(error)[0])) from error
+    if checked.channels.email is not None and checked.channels.email.attachments:
+        # Its parts are promised one after another: a file could go in between.
+        msg = "channels.email.attachments has no place here"
+        raise ValueError(msg)
     return given
 
 

@@ -1,7 +1,8 @@
 """How mails are sent: one try, told as an outcome; what may have arrived is asked after first."""
 
+import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from email.utils import parseaddr
@@ -10,9 +11,11 @@ from uuid import UUID
 
 from chatserver.deliveries.models import Claim, Sent
 from chatserver.deliveries.queue import LEASE_S
-from chatserver.infra.mail import Mail, MailInvalidError, Outcome, compose
+from chatserver.infra.mail import Attachment, Mail, MailInvalidError, Outcome, compose
 from chatserver.infra.mailgun_events import MailEvent
 from chatserver.infra.secrets import SecretBox, UnreadableSecretError
+from chatserver.infra.storage import ObjectMissingError
+from chatserver.kernel.errors import UnavailableError
 from chatserver.notifications.mails.policies import (
     TELLING,
     is_soft,
@@ -31,6 +34,13 @@ from chatserver.notifications.requests.senders import (
 
 # A try that was cut off is noted when its lease ends, and clocks differ.
 KNOWN_WITHIN: Final = timedelta(seconds=LEASE_S + 60)
+# Mails with files at once, of one process: each may take 50 MiB until it is handed over.
+AT_ONCE: Final = 4
+# So long one waits for its turn, with its lease running; then another may.
+TURN_S: Final = 10.0
+# Enough is left of the lease to hand the mail over.
+READ_S: Final = 15.0
+LATER_S: Final = 10.0
 
 
 class MailSenders(Protocol):
@@ -60,6 +70,21 @@ class Bounces(Protocol):
         ...
 
 
+class Attached(Protocol):
+    """The contents of a client's files."""
+
+    async def __call__(
+        self, client_id: UUID, asked: Sequence[tuple[UUID, str | None]]
+    ) -> list[Attachment]:
+        """Read files by (id, name that it is to have), in this order.
+
+        Raises:
+            ObjectMissingError: one of them is not there any more.
+            UnavailableError: they can't be read now.
+        """
+        ...
+
+
 class EmailSender(ProviderReader):
     """Sends mails."""
 
@@ -69,12 +94,15 @@ class EmailSender(ProviderReader):
         box: SecretBox,
         *,
         mailers: MailSenders,
+        attached: Attached,
         config_place: Any,  # noqa: ANN401 - a function of two ids
         bounced: Bounces,
         unsubscribe_url: Any,  # noqa: ANN401 - a function, or None
     ) -> None:
         super().__init__(lookup, box, config_place=config_place)
         self._mailers = mailers
+        self._attached = attached
+        self._turns = asyncio.Semaphore(AT_ONCE)
         self._bounced = bounced
         self._unsubscribe_url = unsubscribe_url
 
@@ -94,9 +122,59 @@ class EmailSender(ProviderReader):
         try:
             config = self._config(claim, row)
             mail = self._mail(claim, prepared, config)
-            message = compose(mail)
         except UnreadableSecretError:
             return Sent(outcome="configuration", error="credentials_unreadable")
+        # What was said before there were attachments has none.
+        asked = prepared.content.get("attachments")
+        if asked:
+            return await self._with_files(claim, prepared, config, mail, asked)
+        return await self._hand_over(claim, prepared, config, mail)
+
+    async def _with_files(
+        self,
+        claim: Claim,
+        prepared: Prepared,
+        config: dict[str, Any],
+        mail: Mail,
+        asked: Sequence[Mapping[str, Any]],
+    ) -> Sent:
+        try:
+            async with asyncio.timeout(TURN_S):
+                await self._turns.acquire()
+        except TimeoutError:
+            return Sent(outcome="waiting", error="attachments_busy", retry_after_s=LATER_S)
+        try:
+            files = await self._read(claim, asked)
+            if isinstance(files, Sent):
+                return files
+            return await self._hand_over(claim, prepared, config, replace(mail, attachments=files))
+        finally:
+            self._turns.release()
+
+    async def _read(
+        self, claim: Claim, asked: Sequence[Mapping[str, Any]]
+    ) -> Sequence[Attachment] | Sent:
+        try:
+            async with asyncio.timeout(READ_S):
+                return await self._attached(
+                    claim.client_id, [(UUID(each["file_id"]), each["filename"]) for each in asked]
+                )
+        except ObjectMissingError:
+            return Sent(outcome="rejected", error="attachment_gone")
+        except (UnavailableError, TimeoutError):
+            # Nobody was asked: no provider is to blame for it, and no try is spent.
+            return Sent(outcome="waiting", error="storage_away", retry_after_s=LATER_S)
+
+    async def _hand_over(
+        self, claim: Claim, prepared: Prepared, config: dict[str, Any], mail: Mail
+    ) -> Sent:
+        row = prepared.row
+        try:
+            if mail.attachments:
+                # Some hundred milliseconds of encoding, which other deliveries must not wait for.
+                message = await asyncio.to_thread(compose, mail)
+            else:
+                message = compose(mail)
         except MailInvalidError:
             return Sent(outcome="rejected", error="mail_invalid")
         kind = row["provider_kind"]

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from chatserver.files.errors import ATTACHED
 from chatserver.kernel.opening import Open
 from chatserver.kernel.paging import Page
 from chatserver.kernel.principal import Principal
@@ -31,7 +32,7 @@ class NotificationsHttp:
         SendNotification,
         SentNotification,
         callers=MASTER,
-        errors=(UserNotFoundError, QuotaExceededError),
+        errors=(UserNotFoundError, QuotaExceededError, *ATTACHED),
     )
     async def send(self, principal: Principal, request: SendNotification) -> SentNotification:
         """Tell something to up to 1,000 recipients, over one or more channels.

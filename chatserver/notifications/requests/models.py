@@ -70,6 +70,33 @@ class NotificationContent(SQLModel, table=True):
     purge_at: datetime = Field(sa_column=time_column())
 
 
+class NotificationFile(SQLModel, table=True):
+    """A file that a notification's mails carry: the janitor leaves it alone while this is here.
+
+    It goes with what was said, by a time of its own: the notification stays for longer.
+    """
+
+    __tablename__ = "notification_file"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["client_id", "notification_id"],
+            ["notification.client_id", "notification.id"],
+            ondelete="CASCADE",
+        ),
+        # Whoever deletes a file, or is erased, is not held up: the mail then ends without it.
+        ForeignKeyConstraint(
+            ["client_id", "file_id"], ["file.client_id", "file.id"], ondelete="CASCADE"
+        ),
+        Index("ix_notification_file_notification", "client_id", "notification_id"),
+        Index("ix_notification_file_purge_at", "purge_at"),
+    )
+
+    file_id: UUID = Field(sa_column=uuid_column(primary_key=True))
+    notification_id: UUID = Field(sa_column=uuid_column(primary_key=True))
+    client_id: UUID = Field(sa_column=uuid_column())
+    purge_at: datetime = Field(sa_column=time_column())
+
+
 class NotificationDelivery(SQLModel, table=True):
     """To whom a delivery goes: what `delivery` itself does not know."""
 

@@ -9,10 +9,14 @@ from uuid import UUID, uuid5
 from chatserver.deliveries.models import Claim, Sent
 from chatserver.deliveries.policies import LONGEST_RETRY_AFTER, Verdict, jittered
 from chatserver.deliveries.queue import AGAIN_S
+from chatserver.files.errors import FileNotFoundInStoreError, FileNotReadyError
 from chatserver.kernel.errors import PayloadInvalidError
 from chatserver.kernel.ids import uuid7
 from chatserver.kernel.principal import NOBODY
+from chatserver.notifications.requests.ports import KeptFile
 from chatserver.notifications.requests.schemas import (
+    MOST_ATTACHED_BYTES,
+    EmailAttachment,
     LimitOut,
     NotificationDeliveryOut,
     Planned,
@@ -207,6 +211,30 @@ def deadline_of(command: SendNotification, now: datetime) -> datetime:
     if command.expires_at > starts_at + LONGEST_LIFE:
         raise PayloadInvalidError.of("expires_at", "must be within 30 days of its start")
     return command.expires_at
+
+
+def check_attachments(asked: Sequence[EmailAttachment], found: Mapping[UUID, KeptFile]) -> None:
+    """Refuse what can't be attached to a mail: files that are not there, not ready, too much.
+
+    Raises:
+        FileNotFoundInStoreError, FileNotReadyError, PayloadInvalidError: they name the place.
+    """
+    size = 0
+    for place, each in enumerate(asked):
+        field_name = f"channels.email.attachments.{place}.file_id"
+        file = found.get(each.file_id)
+        if file is None:
+            raise FileNotFoundInStoreError(
+                issues=({"field": field_name, "issue": "is no file of yours"},)
+            )
+        if file.state != "ready":
+            raise FileNotReadyError(
+                issues=({"field": field_name, "issue": f"is {file.state}"},), state=file.state
+            )
+        size += file.size
+        if size > MOST_ATTACHED_BYTES:
+            limit = f"{MOST_ATTACHED_BYTES // 2**20} MiB"
+            raise PayloadInvalidError.of(field_name, f"makes it more than {limit} in all")
 
 
 def own_target(client_id: UUID, name: str) -> UUID:

@@ -1,6 +1,7 @@
 """What notifications need of others."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
@@ -37,6 +38,36 @@ class Reach(Protocol):
     def name_address(self, client_id: UUID, channel: str, address: str) -> bytes:
         """Name an address without telling it: the same name here as in suppressions."""
         ...
+
+
+class KeptFile(Protocol):
+    """A file, as far as a mail that is to carry it is concerned."""
+
+    @property
+    def state(self) -> str: ...
+
+    @property
+    def size(self) -> int: ...
+
+
+class Files(Protocol):
+    """The client's files, which mails may carry."""
+
+    async def files(
+        self, client_id: UUID, ids: Sequence[UUID], *, reader: UUID | None
+    ) -> Mapping[UUID, KeptFile]:
+        """Give those that there are; `reader` None: the application, which may see all."""
+        ...
+
+    async def hold_files(
+        self, client_id: UUID, ids: Sequence[UUID], *, until: datetime | None = None
+    ) -> None:
+        """Keep them from being removed until then."""
+        ...
+
+
+class Within(Inbox, Reach, Files, Protocol):
+    """All of these within one unit of work."""
 
 
 class Limits(Protocol):

@@ -16,6 +16,7 @@ from chatserver.notifications.requests.models import (
     Notification,
     NotificationContent,
     NotificationDelivery,
+    NotificationFile,
 )
 from chatserver.notifications.requests.policies import GENERAL
 
@@ -237,11 +238,12 @@ class NotificationRepository:
         notification: Notification,
         contents: Sequence[NotificationContent],
         deliveries: Sequence[Mapping[str, Any]],
+        files: Sequence[NotificationFile],
     ) -> None:
         self._session.add(notification)
         await self._session.flush()
         await remember_made(self._session, notification.id)
-        self._session.add_all(contents)
+        self._session.add_all([*contents, *files])
         await self._session.flush()
         await self._session.execute(insert(NotificationDelivery), list(deliveries))
 

@@ -33,6 +33,9 @@ Milestone: TypeAlias = Literal["accepted", "delivered", "read"]
 Moment: TypeAlias = Annotated[datetime, Field(strict=False)]
 MOST_RECIPIENTS: Final = 1000
 MOST_BYTES: Final = 256 * 1024
+MOST_ATTACHMENTS: Final = 10
+# As base64 that is 14 MiB, which the common mail servers still take.
+MOST_ATTACHED_BYTES: Final = 10 * 2**20
 # With ids, a category and the seal no more than the 4,096 bytes that every push service takes.
 MOST_PUSH_BYTES: Final = 3800
 _SPAN: Final = re.compile(r"(\d{1,5})(s|m|h|d)")
@@ -55,6 +58,13 @@ def _span(value: object) -> object:
         return value
     if _SPAN.fullmatch(value) is None:
         msg = "must be a number and s, m, h or d, as 2m"
+        raise ValueError(msg)
+    return value
+
+
+def _printable(value: str) -> str:
+    if not value.isprintable():
+        msg = "must be printable text of one line"
         raise ValueError(msg)
     return value
 
@@ -108,6 +118,13 @@ class SocketContent(Request):
     data: Metadata = {}
 
 
+class EmailAttachment(Request):
+    """A file of `POST /files`, under its own name unless `filename` gives it another."""
+
+    file_id: Id
+    filename: Annotated[Line, AfterValidator(_printable), Field(max_length=255)] | None = None
+
+
 class EmailContent(Request):
     model_config = shows(subject="Your order is on its way", text="It arrives on Friday.")
 
@@ -116,6 +133,8 @@ class EmailContent(Request):
     html: str | None = None
     reply_to: Mailbox | None = None
     headers: dict[str, str] = Field(default={}, max_length=32)
+    # Read from the store when it is sent: at most 10 MiB in all.
+    attachments: Annotated[list[EmailAttachment], Field(max_length=MOST_ATTACHMENTS)] = []
 
     @model_validator(mode="after")
     def _something(self) -> "EmailContent":

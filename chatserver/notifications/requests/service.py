@@ -21,11 +21,12 @@ from chatserver.notifications.requests.models import (
     Item,
     Notification,
     NotificationContent,
+    NotificationFile,
     place_of_address,
     place_of_content,
 )
 from chatserver.notifications.requests.policies import Draft, sent_of
-from chatserver.notifications.requests.ports import Inbox, Limits, Reach
+from chatserver.notifications.requests.ports import Limits, Within
 from chatserver.notifications.requests.repository import NotificationRepository
 from chatserver.notifications.requests.schemas import (
     MOST_RECIPIENTS,
@@ -45,6 +46,11 @@ MOST_DELIVERIES: Final = 5 * MOST_RECIPIENTS
 NAMES = {number: name for name, number in policies.PRIORITIES.items()}
 
 
+def purged_at(expires_at: datetime) -> datetime:
+    """Give when what was said is deleted: a day after it may last be sent."""
+    return expires_at + timedelta(days=1)
+
+
 class NotificationService:
     """Notifications of one transaction."""
 
@@ -53,8 +59,7 @@ class NotificationService:
         *,
         notifications: NotificationRepository,
         deliveries: DeliveryService,
-        inbox: Inbox,
-        reach: Reach,
+        within: Within,
         limits: Limits,
         box: SecretBox,
         recorder: Recorder,
@@ -62,8 +67,7 @@ class NotificationService:
     ) -> None:
         self._notifications = notifications
         self._deliveries = deliveries
-        self._inbox = inbox
-        self._reach = reach
+        self._within = within
         self._limits = limits
         self._box = box
         self._recorder = recorder
@@ -81,7 +85,8 @@ class NotificationService:
         `unless_read`: a delivery into an inbox; who has read it by then needs nothing more.
 
         Raises:
-            PayloadInvalidError: the times don't fit.
+            PayloadInvalidError: the times don't fit, or more is attached than a mail may carry.
+            FileNotFoundInStoreError, FileNotReadyError: a file can't be attached.
             UserNotFoundError: a recipient of the inbox is unknown; nothing is kept.
             QuotaExceededError: the client has used up what it may send.
         """
@@ -90,6 +95,7 @@ class NotificationService:
             return await self._as_sent(await self._must(principal, made))
         now = await self._notifications.now()
         expires_at = policies.deadline_of(command, now)
+        attached = await self._attached(command, client_id, purged_at(expires_at))
         drafts = policies.plan(
             command,
             client_id=client_id,
@@ -122,7 +128,7 @@ class NotificationService:
             for draft in drafts
             if draft.channel == policies.SOCKET and draft.state == "queued"
         ]
-        await self._inbox.keep(
+        await self._within.keep(
             [
                 Item(
                     client_id=client_id,
@@ -137,7 +143,7 @@ class NotificationService:
         )
         for draft in at_once:
             draft.state, draft.reason = "accepted", None
-        await self._keep(notification, drafts, said)
+        await self._keep(notification, drafts, said, attached)
         self._recorder.after_commit(self._wake)
         return sent_of(notification.id, drafts, limits, expires_at=expires_at)
 
@@ -199,19 +205,33 @@ class NotificationService:
         )
         return Cancelled(id=found.id, cancelled=count)
 
+    async def _attached(
+        self, command: SendNotification, client_id: UUID, until: datetime
+    ) -> Sequence[UUID]:
+        """Check what the mails are to carry, and keep it for as long as one may be sent."""
+        asked = [] if command.channels.email is None else command.channels.email.attachments
+        ids = sorted({each.file_id for each in asked})
+        if ids:
+            if not command.dry_run:
+                # Held first: what is found after that stays until this is committed.
+                await self._within.hold_files(client_id, ids, until=until)
+            found = await self._within.files(client_id, ids, reader=None)
+            policies.check_attachments(asked, found)
+        return ids
+
     async def _devices_of(
         self, command: SendNotification, client_id: UUID
     ) -> Mapping[str, set[str]]:
         if command.channels.push is None:
             return {}
         people = {it.user_id for it in command.recipients if it.user_id is not None}
-        return await self._reach.devices(client_id, sorted(people))
+        return await self._within.devices(client_id, sorted(people))
 
     async def _bar(
         self, command: SendNotification, client_id: UUID, drafts: Sequence[Draft]
     ) -> None:
         open_drafts = [draft for draft in drafts if not draft.is_settled]
-        reasons = await self._reach.barred(
+        reasons = await self._within.barred(
             client_id,
             [
                 (
@@ -233,9 +253,10 @@ class NotificationService:
         notification: Notification,
         drafts: Sequence[Draft],
         said: Mapping[str, Mapping[str, Any]],
+        attached: Sequence[UUID],
     ) -> None:
         client_id = notification.client_id
-        purge_at = notification.expires_at + timedelta(days=1)
+        purge_at = purged_at(notification.expires_at)
         contents = [
             NotificationContent(
                 notification_id=notification.id,
@@ -278,7 +299,18 @@ class NotificationService:
             ]
         )
         await self._notifications.add(
-            notification, contents, [self._row(notification, draft) for draft in drafts]
+            notification,
+            contents,
+            [self._row(notification, draft) for draft in drafts],
+            [
+                NotificationFile(
+                    file_id=file_id,
+                    notification_id=notification.id,
+                    client_id=client_id,
+                    purge_at=purge_at,
+                )
+                for file_id in attached
+            ],
         )
 
     def _row(self, notification: Notification, draft: Draft) -> dict[str, Any]:
@@ -292,7 +324,7 @@ class NotificationService:
             "person": draft.person,
             "address_hash": None
             if draft.address is None
-            else self._reach.name_address(
+            else self._within.name_address(
                 client_id, policies.SHOWN.get(draft.channel, draft.channel), draft.address
             ),
             "address": None

@@ -96,6 +96,8 @@ def test_every_state_has_its_sentence(
             *([("unreachable", "soft_bounce", None)], "for some days", "recipient"),
         ),
         ("email", "failed", "p", [("rejected", "mail_invalid", None)], "no mail", "caller"),
+        ("email", "failed", "p", [("rejected", "attachment_gone", None)], "a file that", "caller"),
+        ("email", "retry_wait", "p", [("waiting", "storage_away", None)], "just now", "ours"),
         ("email", "scheduled", None, [], "for its time", None),
         (
             *("email", "cancelled", "fallback_not_needed"),

@@ -122,6 +122,8 @@ KEPT = {
     "notification_batch_part": {"batch_id", "no", "client_id", "sealed"},
     # Sealed, for all of the recipients, and gone a day after the last may be sent.
     "notification_content": {"notification_id", "channel", "client_id", "sealed", "purge_at"},
+    # Goes with the file, which goes with its uploader.
+    "notification_file": {"file_id", "notification_id", "client_id", "purge_at"},
     "notification_delivery": {
         *("delivery_id", "notification_id", "client_id", "position", "channel", "route"),
         *("unless", "instead_of"),
