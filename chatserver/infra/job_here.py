@@ -5,17 +5,19 @@ this process dies another goes on.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from chatserver.infra import jobs
 from chatserver.infra.database import Database
 from chatserver.infra.job_kinds import JobKind
 from chatserver.infra.jobs import Claim
 from chatserver.kernel.errors import UnavailableError
+from chatserver.kernel.tasks import end
 
 
 async def do_here(
-    database: Database, kind: JobKind, *, dedupe: str, work: Callable[[], Awaitable[None]]
+    database: Database, kind: JobKind, *, dedupe: str, work: Callable[[], Coroutine[Any, Any, None]]
 ) -> bool:
     """Do a job that waits; False: there is none, or somebody else has it.
 
@@ -25,8 +27,8 @@ async def do_here(
         claim = await jobs.take(session, kind, dedupe=dedupe)
     if claim is None:
         return False
-    working = asyncio.ensure_future(work())
-    keeping = asyncio.ensure_future(_keep(database, claim))
+    working = asyncio.create_task(work())
+    keeping = asyncio.create_task(_keep(database, claim))
     state = "queued"
     try:
         await asyncio.wait((working, keeping), return_when=asyncio.FIRST_COMPLETED)
@@ -35,9 +37,7 @@ async def do_here(
         working.result()
         state = "done"
     finally:
-        for task in (working, keeping):
-            task.cancel()
-        await asyncio.gather(working, keeping, return_exceptions=True)
+        await end(working, keeping)
         async with database.transaction() as session:
             await jobs.end(session, claim, state=state)
     return True

@@ -122,11 +122,7 @@ def configure_command() -> None:
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            _redact_event,
-            _escape_controls,
-            structlog.dev.ConsoleRenderer(
-                colors=False, exception_formatter=structlog.dev.plain_traceback
-            ),
+            *_safely(*_for_people(colors=False)),
         ],
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
@@ -156,26 +152,32 @@ def add_trace(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDi
 
 
 def _formatter(log_format: LogFormat) -> logging.Formatter:
-    # Redaction stands after everything that adds text and before everything that renders it.
     last: list[Processor]
     if log_format == "json":
         last = [structlog.processors.JSONRenderer(sort_keys=False)]
     else:
-        last = [
-            _escape_controls,
-            structlog.dev.ConsoleRenderer(
-                colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
-            ),
-        ]
+        last = _for_people(colors=sys.stderr.isatty())
     return structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=_shared_processors(),
         processors=[
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-            structlog.processors.format_exc_info,
-            _redact_event,
-            *last,
+            *_safely(*last),
         ],
     )
+
+
+def _safely(*last: Processor) -> list[Processor]:
+    # Redaction stands after everything that adds text and before everything that renders it.
+    return [structlog.processors.format_exc_info, _redact_event, *last]
+
+
+def _for_people(*, colors: bool) -> list[Processor]:
+    return [
+        _escape_controls,
+        structlog.dev.ConsoleRenderer(
+            colors=colors, exception_formatter=structlog.dev.plain_traceback
+        ),
+    ]
 
 
 def _redact_event(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

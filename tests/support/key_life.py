@@ -138,7 +138,7 @@ class KeyLifeMachine(RuleBasedStateMachine):
         self.backend = self.make_backend()
 
     def make_backend(self) -> Backend:
-        raise NotImplementedError
+        raise NotImplementedError  # a state machine can't be abstract; each one overrides it
 
     def _owner(self, who: int) -> Owner:
         return self.owners[who % len(self.owners)]

@@ -77,7 +77,7 @@ class FakeUsers:
         return len(await self.list(client_id, PageRequest()))
 
     async def revoke(self, user_id: UUID) -> None:
-        raise NotImplementedError
+        raise NotImplementedError  # no test of profiles revokes anybody
 
 
 @pytest.fixture
