@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -97,7 +98,7 @@ class RefusedError(AssertionError):
         self.error = error or {}
 
 
-class Device:
+class Device(ABC):
     """One connection of a user, and what it has been told; the same for every kind of client."""
 
     def __init__(self, name: str, url: str, key: str | None) -> None:
@@ -107,19 +108,19 @@ class Device:
         self.events: dict[str, list[tuple[str, Any]]] = defaultdict(list)
         self.disconnects: list[tuple[str, str]] = []
 
+    @abstractmethod
     async def connect(self, *namespaces: str) -> "Device":
         """Connect, and wait for `session.ready`. Raises RefusedError when it is refused."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def emit(self, namespace: str, event: str, payload: Any) -> dict[str, Any]:
         """Send a command and give its acknowledgement as it is."""
-        raise NotImplementedError
 
-    async def close(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    async def close(self) -> None: ...
 
-    async def transport(self) -> str | None:
-        raise NotImplementedError
+    @abstractmethod
+    async def transport(self) -> str | None: ...
 
     def note(self, namespace: str, event: str, args: Sequence[Any]) -> None:
         assert len(args) == 1, f"{event} came with {len(args)} arguments"

@@ -9,10 +9,17 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from email import message_from_bytes
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, Final
 
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+
+# What an event says more of an address that does not exist.
+HARD: Final[dict[str, Any]] = {
+    "severity": "permanent",
+    "reason": "bounce",
+    "delivery-status": {"code": 550, "message": "5.1.1 no such user"},
+}
 
 
 @dataclass(slots=True)

@@ -7,19 +7,13 @@ import pytest
 from chatserver.infra.mailgun import PAGE
 from chatserver.kernel.clock import utc_now
 from chatserver.kernel.principal import Principal
-from tests.support.mailgun_server import MailgunServer, mailgun_server
+from tests.support.mailgun_server import HARD, MailgunServer, mailgun_server
 from tests.support.notifying import mailgun, near, send, settled, working
 from tests.support.talk import Talk
 from tests.support.talking import master
 from workers.mail_events import MailEventJobs
 
 __all__ = ["master", "near"]
-
-HARD = {
-    "severity": "permanent",
-    "reason": "bounce",
-    "delivery-status": {"code": 550, "message": "5.1.1 no such user"},
-}
 
 
 @pytest.fixture
@@ -61,7 +55,7 @@ async def test_what_nobody_told_is_found_and_counts_once(
     server.happened("delivered")
     assert (await ask(talk), await state(talk)) == (1, ("delivered", None))
     assert await ask(talk) == 0
-    server.happened("failed", **HARD)  # type: ignore[arg-type]
+    server.happened("failed", **HARD)
     assert (await ask(talk), await state(talk)) == (1, ("bounced", "bounced_5.1.1"))
     refused = await send(talk, master)
     assert [(it.state, it.reason) for it in refused.deliveries] == [("suppressed", "hard_bounce")]

@@ -8,19 +8,13 @@ import pytest
 from chatserver.deliveries.schemas import DeliveryRef
 from chatserver.kernel.principal import Principal
 from chatserver.notifications.consent.schemas import SuppressionCreate
-from tests.support.mailgun_server import MailgunServer, mailgun_server
+from tests.support.mailgun_server import HARD, MailgunServer, mailgun_server
 from tests.support.nodes import eventually
 from tests.support.notifying import hasten, mailgun, near, send, settled, waiting, working
 from tests.support.talk import Talk
 from tests.support.talking import master
 
 __all__ = ["master", "near"]
-
-HARD: dict[str, Any] = {
-    "severity": "permanent",
-    "reason": "bounce",
-    "delivery-status": {"code": 550, "message": "5.1.1 no such user"},
-}
 
 
 @pytest.fixture
